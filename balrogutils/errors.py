@@ -1,0 +1,114 @@
+"""One tree of exceptions: what went wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from os import PathLike
+
+__all__ = [
+    "ArchiveError",
+    "BalrogError",
+    "ConfigError",
+    "FitError",
+    "InjectionError",
+    "InputError",
+    "ProductError",
+    "ToolError",
+    "did_you_mean",
+]
+
+
+class BalrogError(Exception):
+    """Anything the package refuses or fails to do.
+
+    Parameters
+    ----------
+    message : str
+        What went wrong, one plain sentence.
+    tile, band, chip, key : str, optional
+        Where it went wrong; `key` is a configuration or header key.
+    file : path-like, optional
+        The file at fault.
+    remedy : str, optional
+        What the user can do.
+    """
+
+    exit_status = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        tile: str | None = None,
+        band: str | None = None,
+        chip: str | None = None,
+        file: str | PathLike[str] | None = None,
+        key: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.message = message
+        self.remedy = remedy
+        self.where = {
+            name: str(value)
+            for name, value in (("tile", tile), ("band", band), ("chip", chip), ("file", file), ("key", key))
+            if value is not None
+        }
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        place = ", ".join(f"{name} {value}" for name, value in self.where.items())
+        text = f"{self.message} ({place})" if place else self.message
+        return f"{text}\n  remedy: {self.remedy}" if self.remedy else text
+
+
+class InputError(BalrogError):
+    """The user asked for something that cannot be: exit status 2."""
+
+    exit_status = 2
+
+
+class ConfigError(InputError):
+    """A configuration file or environment variable is wrong."""
+
+
+class ArchiveError(BalrogError):
+    """The archive lacks something, or what it gave is damaged."""
+
+
+class ToolError(BalrogError):
+    """An external program failed or did not leave what it was asked for."""
+
+
+class ProductError(BalrogError):
+    """A product of an earlier step is missing or damaged."""
+
+
+class InjectionError(BalrogError):
+    """Injection could not be done as asked, or truth and pixels disagree."""
+
+
+class FitError(BalrogError):
+    """A fit could not be set up."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a sentence that offers the nearest known words.
+
+    Parameters
+    ----------
+    word : str
+        What the user wrote.
+    known : iterable of str
+        What would have been accepted.
+
+    Returns
+    -------
+    str
+        For example ``"did you mean 'bands'?"``, or the list of what is known when nothing is near.
+    """
+    names = [str(name) for name in known]
+    near = difflib.get_close_matches(str(word), names, n=3, cutoff=0.6)
+    if near:
+        return "did you mean " + " or ".join(repr(name) for name in near) + "?"
+    return "known: " + ", ".join(names[:20]) + (" ..." if len(names) > 20 else "")

@@ -1,0 +1,211 @@
+"""The floor: errors, randomness, products, masks, external programs."""
+
+import json
+import os
+import stat
+
+import numpy as np
+import pytest
+
+from balrogutils.errors import BalrogError, ConfigError, InputError, ProductError, ToolError, did_you_mean
+from balrogutils.masks import MaskBit, mask_of
+from balrogutils.products import Step, link_or_copy, read_manifest, sha256, writing, writing_text
+from balrogutils.progress import track
+from balrogutils.randomness import dither_seed, seed32, stream
+from balrogutils.tools import run_tool
+
+
+def test_an_error_says_where_and_what_to_do():
+    error = InputError(
+        "no zero point", tile="DES0239+0216", band="g", chip="D1_g_c01", file="/x/y", key="zp", remedy="add it"
+    )
+    text = str(error)
+    for part in (
+        "no zero point",
+        "tile DES0239+0216",
+        "band g",
+        "chip D1_g_c01",
+        "file /x/y",
+        "key zp",
+        "remedy: add it",
+    ):
+        assert part in text
+    assert error.exit_status == 2
+    assert BalrogError("x").exit_status == 1
+
+
+def test_near_names_are_offered():
+    assert did_you_mean("DES0239+0217", ["DES0239+0216", "DES1226+2527"]).startswith("did you mean 'DES0239+0216'")
+    assert did_you_mean("qqq", ["alpha"]) == "known: alpha"
+    assert did_you_mean("qqq", []) == "known: "
+
+
+def test_streams_are_keyed_by_name_alone():
+    first = stream(7, "noise", "DES0239+0216", "g", 3).random(4)
+    assert np.array_equal(first, stream(7, "noise", "DES0239+0216", "g", 3).random(4))
+    others = [
+        (8, "noise", "DES0239+0216", "g", 3),
+        (7, "noise", "DES0239+0216", "g", "3"),
+        (7, "noise", "DES0239+0216g", 3),
+        (7, "noiseDES", "0239+0216", "g", 3),
+    ]
+    for seed, *names in others:
+        assert not np.array_equal(first, stream(seed, *names).random(4))
+
+
+def test_streams_are_pinned_for_ever():
+    # A change of these numbers changes every product ever made.
+    assert seed32(1, "pin") == 2072111353
+    assert dither_seed("pin") == 5144
+    assert stream(1, "pin").integers(0, 2**32) == 1832133397
+
+
+def test_seeds_stay_in_range():
+    seeds = [dither_seed("x", i) for i in range(20000)]
+    assert min(seeds) >= 1
+    assert max(seeds) <= 10000
+    assert len(set(seeds)) > 8000
+    assert all(1 <= seed32(i, "x") < 2**31 for i in range(1000))
+
+
+def test_a_product_is_whole_or_absent(tmp_path):
+    path = tmp_path / "deep" / "product.txt"
+    with pytest.raises(RuntimeError, match="half"), writing(path) as part:
+        part.write_text("half")
+        raise RuntimeError("half way")
+    assert list(path.parent.iterdir()) == []
+    writing_text(path, "old")
+    with pytest.raises(RuntimeError), writing(path) as part:
+        part.write_text("new")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    with pytest.raises(ProductError, match="not written"), writing(path):
+        pass
+    assert path.read_text() == "old"
+    assert [entry.name for entry in path.parent.iterdir()] == ["product.txt"]
+
+
+def test_a_temporary_name_keeps_its_suffixes(tmp_path):
+    with writing(tmp_path / "DES0239+0216_g.fits.fz") as part:
+        assert part.name.endswith("DES0239+0216_g.fits.fz")
+        assert part.parent == tmp_path
+        part.touch()
+
+
+def test_a_manifest_tells_inputs_and_outputs(tmp_path):
+    source, product, manifest = tmp_path / "in", tmp_path / "out", tmp_path / "m" / "step.json"
+    source.write_text("abc")
+    with Step(manifest, "coadd", about={"tile": "T"}, config={"b": 1, "a": 2}, seeds={"run": 3}) as step:
+        step.read(source)
+        writing_text(product, "xyz")
+        step.wrote(product)
+        step.count(detections=5)
+    document = read_manifest(manifest)
+    assert document["inputs"][0]["sha256"] == sha256(source)
+    assert document["outputs"][0]["size"] == 3
+    assert document["tile"] == "T"
+    assert document["seeds"] == {"run": 3}
+    assert document["counts"] == {"detections": 5}
+    assert document["peak_memory_bytes"] > 0
+
+
+def test_a_failed_step_leaves_no_manifest(tmp_path):
+    manifest = tmp_path / "step.json"
+    writing_text(manifest, json.dumps({"step": "old", "inputs": [], "outputs": []}))
+    with pytest.raises(RuntimeError), Step(manifest, "coadd"):
+        raise RuntimeError
+    assert not manifest.exists()
+    with pytest.raises(ProductError, match="not there"), Step(manifest, "coadd") as step:
+        step.wrote(tmp_path / "never")
+    assert not manifest.exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"step": 1}', "\xff"])
+def test_a_damaged_manifest_is_named(tmp_path, text):
+    path = tmp_path / "step.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ProductError, match=r"step\.json"):
+        read_manifest(path)
+    with pytest.raises(ProductError, match="no manifest"):
+        read_manifest(tmp_path / "absent.json")
+
+
+def test_links_share_the_content(tmp_path):
+    (tmp_path / "a").write_text("x")
+    link_or_copy(tmp_path / "a", tmp_path / "sub" / "b")
+    link_or_copy(tmp_path / "a", tmp_path / "sub" / "b")
+    assert (tmp_path / "sub" / "b").read_text() == "x"
+
+
+def test_mask_bits_have_the_survey_values():
+    assert [bit.value for bit in MaskBit][:15] == [2**i for i in range(15)]
+    assert MaskBit.TAPEBUMP == 16384
+    assert mask_of(["BPM", "EDGE"]) == 513
+    assert mask_of([]) == 0
+    with pytest.raises(ConfigError, match="did you mean 'EDGE'"):
+        mask_of(["EDGES"])
+
+
+def test_progress_keeps_the_items(caplog):
+    with caplog.at_level("INFO", logger="balrogutils.progress"):
+        assert list(track(iter([1, 2]), "work")) == [1, 2]
+        assert list(track([], "nothing")) == []
+    assert "work: 2 it" in caplog.text
+
+
+@pytest.fixture
+def fake_tool(tmp_path, monkeypatch):
+    """A program called psfex whose behaviour each test writes."""
+
+    def make(body):
+        directory = tmp_path / "tools"
+        directory.mkdir(exist_ok=True)
+        program = directory / "psfex"
+        program.write_text("#!/bin/sh\n" + body)
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setenv("PATH", f"{directory}{os.pathsep}{os.environ['PATH']}")
+        return tmp_path / "out file", tmp_path / "logs" / "tool.log"
+
+    return make
+
+
+def test_a_tool_that_does_its_work(fake_tool):
+    out, log = fake_tool('echo hello; printf x > "$1"\n')
+    run_tool("psfex", [out], log=log, outputs=[out])
+    assert "hello" in log.read_text()
+
+
+def test_a_tool_that_fails_with_output(fake_tool):
+    out, log = fake_tool('printf x > "$1"; echo dying words >&2; exit 1\n')
+    with pytest.raises(ToolError, match="status 1") as caught:
+        run_tool("psfex", [out], log=log, outputs=[out])
+    assert "dying words" in str(caught.value)
+
+
+def test_a_tool_that_succeeds_without_output(fake_tool):
+    out, log = fake_tool("exit 0\n")
+    out.write_text("an old file")
+    with pytest.raises(ToolError, match="did not write"):
+        run_tool("psfex", [out], log=log, outputs=[out])
+
+
+def test_a_tool_that_hangs(fake_tool):
+    out, log = fake_tool("sleep 600 & wait\n")
+    with pytest.raises(ToolError, match="did not end"):
+        run_tool("psfex", [out], log=log, outputs=[out], timeout=0.5)
+
+
+def test_a_tool_whose_output_is_wrong(fake_tool):
+    out, log = fake_tool('printf x > "$1"\n')
+
+    def check():
+        raise ToolError("wrong shape")
+
+    with pytest.raises(ToolError, match="wrong shape"):
+        run_tool("psfex", [out], log=log, outputs=[out], check=check)
+
+
+def test_a_missing_tool_names_its_package(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolError, match="apt-get install source-extractor"):
+        run_tool("sextractor", [], log=tmp_path / "log")
