@@ -1,0 +1,1 @@
+"""One module per block: products in, products out, a manifest last."""

@@ -1,0 +1,148 @@
+"""What the Snakefile asks: tiles, patterns and input functions of one run."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+from balrogutils.context import Context, Installation
+from balrogutils.errors import BalrogError
+from balrogutils.graph import Job, check_mode, installation_tiles, jobs, needs, settle
+
+__all__ = ["Run", "open_run"]
+
+EXPLANATION = """\
+balrogutils makes DES-style tiles: name one.
+
+  snakemake --cores 16 tile=DES0239+0216                     everything, one tile
+  snakemake --cores 16 tile=DES0239+0216 tile=DES0240+0216   more tiles
+  snakemake --cores 16 tile=DES0239+0216 --config mode=63    the first six blocks only
+
+Mode bits: 1 prep, 2 coadd and catalogue, 4 MEDS, 8 injection, 16 and 32 the same for injected data, 64 SOF,
+1024 matching.
+Tiles of the embedded archives: {tiles}
+"""
+
+# Keys that choose what to make rather than how; a job's command must not change with them.
+_CHOICES = frozenset(("tile", "mode", "realizations"))
+
+
+class Run:
+    """One invocation of Snakemake.
+
+    Parameters
+    ----------
+    overrides : mapping
+        Snakemake's ``config``.
+    words : list of str
+        Its command line.
+    """
+
+    def __init__(self, overrides: Mapping[str, Any], words: list[str]) -> None:
+        self.installation = Installation.load(overrides)
+        self.mode = self.installation.pipeline.mode
+        self.tiles = installation_tiles(self.installation, words)
+        # All of one job's settings travel on its command line, so that a job means the same wherever it runs.
+        kept = {key: value for key, value in overrides.items() if key not in _CHOICES}
+        self.options = " ".join(f"--set {shlex.quote(f'{key}={_text(value)}')}" for key, value in sorted(kept.items()))
+        self.sof_workers = self.installation.pipeline.sof_workers
+        for tile in self.tiles:
+            context = self._context(tile)
+            check_mode(context, self.mode)
+            settle(context, self.mode)
+
+    @cached_property
+    def _contexts(self) -> dict[str, Context]:
+        return {}
+
+    def _context(self, tile: str, realization: str | None = None) -> Context:
+        if tile not in self._contexts:
+            self._contexts[tile] = self.installation.context(tile)
+        context = self._contexts[tile]
+        return context if realization is None else context.at(realization)
+
+    def has(self, *bits: int) -> bool:
+        """Return whether the mode has any of these bits."""
+        return bool(self.mode & sum(bits))
+
+    def products(self, *tiles: str) -> list[str]:
+        """Return the manifests of everything the mode makes of some tiles."""
+        return [str(job.manifest) for tile in tiles for job in jobs(self._context(tile)) if job.bit & self.mode]
+
+    @property
+    def explanation(self) -> str:
+        """What a call without a tile says."""
+        known = [tile for campaign in self.installation.campaigns.campaigns.values() for tile in campaign.tiles]
+        return EXPLANATION.format(tiles=", ".join(known))
+
+    def where(self, base_bit: int, injected_bit: int) -> str:
+        """Return the pattern of the roots a block works on in this mode: the base run, realizations, or both."""
+        medsconf = self.installation.site.medsconf.replace(".", r"\.")
+        choices = [""] if self.mode & base_bit else []
+        choices += [rf"balrog_images/[0-9]+/{medsconf}/"] if self.mode & injected_bit else []
+        return "|".join(choices) if choices else "(?!)"
+
+    def _pattern(self, kind: str, step: str, band: str | None) -> str:
+        tree = self.installation.site.tree("@tile@")
+        path = str(tree.manifest(step, band) if kind == "manifest" else tree.log(step, band))
+        root = str(tree.root)
+        inside = (
+            path.removeprefix(root)
+            .lstrip("/")
+            .replace("{", "{{")
+            .replace("}", "}}")
+            .replace("@tile@", "{tile}")
+            .replace("@band@", "{band}")
+        )
+        return root.replace("{", "{{").replace("}", "}}") + "/{where}" + inside
+
+    def made(self, step: str, band: str | None = "@band@") -> str:
+        """Return the pattern of a step's manifest; `band` None for steps of a whole tile."""
+        return self._pattern("manifest", step, band)
+
+    def log(self, step: str, band: str | None = "@band@") -> str:
+        """Return the pattern of a step's log."""
+        return self._pattern("log", step, band)
+
+    def needs(self, step: str, band: str | None = None) -> Callable[[Any], list[str]]:
+        """Return the input function of a step: predecessors' manifests and the configuration files it obeys."""
+
+        def inputs(wildcards: Any) -> list[str]:
+            context = self._context(wildcards.tile, _realization(wildcards.where))
+            before, files = needs(Job(step, context, band or getattr(wildcards, "band", None)))
+            return [*(str(job.manifest) for job in before), *map(str, files)]
+
+        return inputs
+
+    @staticmethod
+    def realization(wildcards: Any) -> str:
+        """Return the option that names a job's realization."""
+        name = _realization(wildcards.where)
+        return "" if name is None else f"--realization {name}"
+
+
+def _realization(where: str) -> str | None:
+    return where.split("/")[1] if where else None
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def open_run(config: Mapping[str, Any], words: list[str] | None = None) -> Run:
+    """Return the run the Snakefile is read for; a refused one ends Snakemake with status 2 and a plain message."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    words = sys.argv[1:] if words is None else words
+    try:
+        run = Run(config, words)
+    except BalrogError as error:
+        sys.stderr.write(f"balrogutils: {error}\n")
+        sys.exit(error.exit_status)
+    # Jobs that Snakemake starts as processes of its own name no tile either.
+    if not run.tiles and "--target-jobs" not in words:
+        sys.stderr.write(run.explanation)
+    return run

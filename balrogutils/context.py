@@ -1,0 +1,165 @@
+"""What one job works on: site, settings, campaign, tile and realization."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from balrogutils.errors import InputError
+from balrogutils.layout import Site, TileTree
+from balrogutils.settings.campaign import Campaign, Campaigns
+from balrogutils.settings.desmeds import DesMeds
+from balrogutils.settings.pipeline import Pipeline
+
+__all__ = ["Context", "Installation"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """One tile in the base run, or in one realization, with every setting a block needs.
+
+    Parameters
+    ----------
+    site : Site
+        Directories.
+    pipeline : Pipeline
+        ``etc/pipeline.yaml`` with overrides and the campaign's defaults.
+    campaign : Campaign
+        The archive the tile belongs to.
+    tile : str
+        Tile name.
+    realization : str or None
+        None for the base run.
+    """
+
+    site: Site
+    pipeline: Pipeline
+    campaign: Campaign
+    tile: str
+    realization: str | None = None
+
+    @property
+    def tree(self) -> TileTree:
+        """Paths of this tile and realization."""
+        return self.site.tree(self.tile, self.realization)
+
+    @property
+    def base_tree(self) -> TileTree:
+        """Paths of the base run of this tile."""
+        return self.site.tree(self.tile)
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run."""
+        return self.pipeline.seed
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Bands of the tile in the order of processing."""
+        return self.pipeline.bands or self.campaign.bands
+
+    @property
+    def det_bands(self) -> tuple[str, ...]:
+        """Bands of the detection image, those of the campaign that are processed.
+
+        Raises
+        ------
+        InputError
+            When none of them is processed.
+        """
+        bands = tuple(band for band in self.campaign.det if band in self.bands)
+        if not bands:
+            raise InputError(
+                f"none of the detection bands {' '.join(self.campaign.det)} is processed",
+                tile=self.tile,
+                key="bands",
+                remedy="add one of them to bands",
+            )
+        return bands
+
+    @property
+    def realizations(self) -> tuple[str, ...]:
+        """Names of all realizations of the tile."""
+        return self.pipeline.realizations or ()
+
+    @property
+    def desmeds_file(self) -> Path:
+        """The MEDS configuration file."""
+        return self.pipeline.config_file("desmeds_config", self.site.desmeds_config)
+
+    @cached_property
+    def desmeds(self) -> DesMeds:
+        """The MEDS configuration."""
+        return DesMeds.load(self.desmeds_file, self.campaign)
+
+    @property
+    def galsim_file(self) -> Path:
+        """The injection configuration file."""
+        base = self.site.base
+        return self.pipeline.config_file("galsim_config", base / "Balrog-GalSim" / "config", base / "inputs")
+
+    @property
+    def sof_file(self) -> Path:
+        """The SOF configuration file."""
+        return self.pipeline.config_file("sof_config", self.site.base / "sof-config")
+
+    def about(self, band: str | None = None) -> dict[str, str | None]:
+        """Return what a manifest says about where a step ran."""
+        return {"tile": self.tile, "band": band, "realization": self.realization}
+
+    def at(self, realization: str | None) -> Context:
+        """Return the same tile in the base run (None) or in another realization."""
+        return Context(self.site, self.pipeline, self.campaign, self.tile, realization)
+
+
+@dataclass(frozen=True)
+class Installation:
+    """The site, the pipeline settings with the user's overrides, and the campaigns it knows."""
+
+    site: Site
+    pipeline: Pipeline
+    campaigns: Campaigns
+
+    @classmethod
+    def load(cls, overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Installation:
+        """Read the environment, ``etc/pipeline.yaml`` and ``etc/campaigns.yaml``.
+
+        Parameters
+        ----------
+        overrides : mapping, optional
+            Keys of the pipeline configuration given on the command line.
+        environ : mapping, optional
+            Instead of the process environment.
+
+        Raises
+        ------
+        ConfigError
+            When one of them is wrong.
+        """
+        site = Site.from_environment(None, environ)
+        pipeline = Pipeline.load(site.base / "etc" / "pipeline.yaml", overrides)
+        site = Site.from_environment(pipeline.medsconf, environ)
+        campaigns = Campaigns.load(site.base / "etc" / "campaigns.yaml", {"base": site.base, "run": site.base / "run"})
+        return cls(site, pipeline, campaigns)
+
+    def context(self, tile: str, realization: str | None = None) -> Context:
+        """Return what a job on `tile` works on.
+
+        Raises
+        ------
+        InputError
+            Unknown tile, or a realization that is not one of the run's.
+        """
+        campaign = self.campaigns.of_tile(tile, self.pipeline.campaign)
+        pipeline = self.pipeline.for_campaign(campaign)
+        if realization is not None and realization not in (pipeline.realizations or ()):
+            raise InputError(
+                f"realization {realization} is not one of {' '.join(pipeline.realizations or ())}",
+                tile=tile,
+                key="realizations",
+                remedy="--set realizations=...",
+            )
+        return Context(self.site, pipeline, campaign, tile, realization)

@@ -1,0 +1,216 @@
+"""Which step needs which: the steps of a tile, their mode bits, what they read and what they leave.
+
+The Snakemake rules ask this module for paths; it knows nothing of Snakemake.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from balrogutils.context import Context, Installation
+from balrogutils.errors import InputError, ProductError
+from balrogutils.layout import MODE_BITS
+from balrogutils.products import read_manifest
+
+__all__ = ["AVAILABLE_MODE", "Job", "check_mode", "installation_tiles", "jobs", "needs", "settle"]
+
+_log = logging.getLogger(__name__)
+
+# Mode bits by step: (in the base run, in a realization); 0 where the step does not exist.
+_BITS = {
+    "prep": (MODE_BITS["prep"], 0),
+    "coadd": (MODE_BITS["coadd"], MODE_BITS["injected coadd"]),
+    "catalog": (MODE_BITS["coadd"], MODE_BITS["injected coadd"]),
+    "meds": (MODE_BITS["meds"], MODE_BITS["injected meds"]),
+    "plan": (0, MODE_BITS["inject"]),
+    "inject": (0, MODE_BITS["inject"]),
+    "truth": (0, MODE_BITS["inject"]),
+    "sof": (MODE_BITS["sof"], MODE_BITS["sof"]),
+    "match": (0, MODE_BITS["match"]),
+}
+_PER_TILE = frozenset(("plan", "truth", "sof", "match"))
+
+AVAILABLE_MODE = sum({bit for pair in _BITS.values() for bit in pair})
+"""Every mode bit whose block exists in this version."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One step of one tile, in the base run or a realization, for one band or all."""
+
+    step: str
+    context: Context
+    band: str | None = None
+
+    @property
+    def bit(self) -> int:
+        """The mode bit this job belongs to."""
+        return _BITS[self.step][self.context.realization is not None]
+
+    @property
+    def manifest(self) -> Path:
+        """What the job leaves last of all."""
+        return self.context.tree.manifest(self.step, self.band)
+
+    @property
+    def product(self) -> Path:
+        """The product a person would look for."""
+        tree, band = self.context.tree, self.band or ""
+        return {
+            "prep": lambda: tree.flist("nullwt", band),
+            "coadd": lambda: tree.image(band),
+            "catalog": lambda: tree.catalog(band),
+            "meds": lambda: tree.meds(band),
+            "plan": lambda: tree.plan,
+            "inject": lambda: tree.flist("nullwt", band),
+            "truth": lambda: tree.truth,
+            "sof": lambda: tree.fit("sof"),
+            "match": lambda: tree.match,
+        }[self.step]()
+
+
+def jobs(context: Context) -> Iterator[Job]:
+    """Yield every job of a tile: the base run, then each realization, each in the order of its blocks."""
+    for realization in (None, *context.realizations):
+        here = context.at(realization)
+        for step, bits in _BITS.items():
+            if not bits[realization is not None]:
+                continue
+            if step in _PER_TILE:
+                yield Job(step, here)
+            else:
+                for band in here.bands:
+                    yield Job(step, here, band)
+                if step == "coadd":
+                    yield Job(step, here, "det")
+
+
+def needs(job: Job) -> tuple[list[Job], list[Path]]:
+    """Return the jobs whose products a job reads, and the configuration files it obeys.
+
+    Parameters
+    ----------
+    job : Job
+        Any job of `jobs`.
+
+    Returns
+    -------
+    jobs : list of Job
+        Direct predecessors.
+    files : list of Path
+        Files the user edits; a change of one makes the job run again.
+    """
+    here, band = job.context, job.band or ""
+    base = here.at(None)
+    etc = here.site.base / "etc"
+    pixels = Job("prep", here, band) if here.realization is None else Job("inject", here, band)
+    swarp, sextractor = etc / "Y3A1_v1_swarp.config", etc / "Y3A2_v2_sex.config"
+    if job.step == "coadd" and band == "det":
+        return [Job("coadd", here, other) for other in here.det_bands], [swarp]
+    if job.step == "coadd":
+        return [pixels], [swarp]
+    if job.step == "catalog":
+        return [Job("coadd", here, "det"), Job("coadd", here, band)], [
+            sextractor,
+            etc / "balrog_sex.param",
+            etc / "gauss_3.0_7x7.conv",
+        ]
+    if job.step == "meds":
+        return [pixels, Job("coadd", here, band), Job("catalog", here, band)], [here.desmeds_file]
+    if job.step == "plan":
+        return [Job("prep", base, other) for other in here.bands], [here.galsim_file]
+    if job.step == "inject":
+        return [Job("plan", here), Job("prep", base, band)], [here.galsim_file]
+    if job.step == "truth":
+        return [Job("plan", here), *(Job("inject", here, other) for other in here.bands)], []
+    if job.step == "sof":
+        return [Job("meds", here, other) for other in here.bands], [here.sof_file]
+    if job.step == "match":
+        catalogs = [Job("catalog", at, other) for at in (here, base) for other in here.bands]
+        images = [Job("coadd", at, other) for at in (here, base) for other in here.bands]
+        return [Job("truth", here), Job("sof", here), *catalogs, *images], []
+    return [], []
+
+
+def settle(context: Context, mode: int) -> list[Path]:
+    """Remove the manifests of this mode's blocks that speak of products that are gone, so that they are made again.
+
+    Parameters
+    ----------
+    context : Context
+        The tile.
+    mode : int
+        Mode bits of the run; manifests of other blocks are left alone.
+
+    Returns
+    -------
+    list of Path
+        Manifests removed.
+    """
+    removed = []
+    for job in jobs(context):
+        if not job.bit & mode or not job.manifest.is_file():
+            continue
+        try:
+            gone = [
+                entry["path"] for entry in read_manifest(job.manifest)["outputs"] if not Path(entry["path"]).is_file()
+            ]
+        except (ProductError, KeyError, TypeError, json.JSONDecodeError):
+            gone = [str(job.manifest)]
+        if gone:
+            _log.warning("%s: %s is gone or unreadable; step %s will be made again", context.tile, gone[0], job.step)
+            job.manifest.unlink()
+            removed.append(job.manifest)
+    return removed
+
+
+def check_mode(context: Context, mode: int) -> None:
+    """Refuse a mode that cannot run.
+
+    Raises
+    ------
+    InputError
+        When a block of `mode` does not exist in this version, or needs a product of a block outside `mode` that is
+        not there; names the product and the bit that makes it.
+    """
+    unknown = mode & ~AVAILABLE_MODE
+    if unknown:
+        bits = [bit for bit in MODE_BITS.values() if bit & unknown] or [unknown]
+        raise InputError(
+            f"mode {mode} asks for blocks this version does not have: {' '.join(map(str, bits))}",
+            key="mode",
+            remedy=f"use bits out of {AVAILABLE_MODE}",
+        )
+    archive = context.campaign.database.removeprefix("sqlite:///")
+    if mode & MODE_BITS["prep"] and archive != context.campaign.database and not Path(archive).is_file():
+        raise InputError(
+            f"the archive of campaign {context.campaign.name} is not there",
+            tile=context.tile,
+            file=archive,
+            remedy=f"balrog archive {context.campaign.name}"
+            if context.campaign.builder
+            else "check `database` in etc/campaigns.yaml",
+        )
+    for job in jobs(context):
+        if not job.bit & mode:
+            continue
+        for need in needs(job)[0]:
+            if not need.bit & mode and not (need.manifest.is_file() and need.product.exists()):
+                raise InputError(
+                    f"block {job.bit} ({job.step}) needs a product that is not there; block {need.bit} makes it",
+                    tile=context.tile,
+                    band=need.band,
+                    file=need.product,
+                    remedy=f"run with --config mode={mode | need.bit}, or mode={need.bit} first",
+                )
+
+
+def installation_tiles(installation: Installation, words: list[str]) -> list[str]:
+    """Return the tiles of a command line: every ``tile=NAME`` word, then the configuration's `tile`, each once."""
+    named = [word.removeprefix("tile=") for word in words if word.startswith("tile=")]
+    split = [tile for name in named for tile in name.replace(",", " ").split()]
+    return list(dict.fromkeys([*split, *installation.pipeline.tile]))

@@ -1,0 +1,145 @@
+"""What a run made, block by block: products, counts, time and memory, from the manifests."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from balrogutils.context import Context
+from balrogutils.errors import ProductError
+from balrogutils.graph import Job, jobs
+from balrogutils.products import read_manifest, writing_text
+
+__all__ = ["summarize", "table"]
+
+_NAMES = {
+    1: "prep",
+    2: "coadd+catalogue",
+    4: "MEDS",
+    8: "injection",
+    16: "injected coadd+catalogue",
+    32: "injected MEDS",
+    64: "SOF",
+    1024: "match",
+}
+
+
+def summarize(context: Context, path: Path) -> dict[str, Any]:
+    """Collect the manifests of a tile and keep the result as JSON.
+
+    Parameters
+    ----------
+    context : Context
+        The tile.
+    path : Path
+        Where the JSON goes.
+
+    Returns
+    -------
+    dict
+        ``tile``; ``blocks``: a list with bit, name, realization (None for the base run), jobs done and in all,
+        products, counts, wall seconds (first start to last end), CPU seconds, peak memory of the largest process in
+        bytes; ``wall_seconds`` and ``cpu_seconds`` of all.
+
+    Raises
+    ------
+    ProductError
+        When a manifest cannot be read.
+    """
+    groups: dict[tuple[int, str | None], list[Job]] = defaultdict(list)
+    for job in jobs(context):
+        groups[job.bit, job.context.realization].append(job)
+    blocks = []
+    for (bit, realization), members in groups.items():
+        done = [read_manifest(job.manifest) for job in members if job.manifest.is_file()]
+        counts: dict[str, Any] = {}
+        for manifest in done:
+            for name, value in manifest["counts"].items():
+                # A count that bands share (detections, injections) stands once; text is not summed.
+                if isinstance(value, (int, float)) and not isinstance(value, bool):
+                    counts.setdefault(name, {})[manifest.get("band") or "all"] = value
+        blocks.append(
+            {
+                "bit": bit,
+                "name": _NAMES[bit],
+                "realization": realization,
+                "jobs_done": len(done),
+                "jobs": len(members),
+                "products": sum(len(manifest["outputs"]) for manifest in done),
+                "counts": counts,
+                "started": min((manifest["started"] for manifest in done), default=None),
+                "ended": max((manifest["ended"] for manifest in done), default=None),
+                "wall_seconds": max((m["ended"] for m in done), default=0.0)
+                - min((m["started"] for m in done), default=0.0),
+                "cpu_seconds": sum(manifest["cpu_seconds"] for manifest in done),
+                "peak_memory_bytes": max((manifest["peak_memory_bytes"] for manifest in done), default=0),
+            }
+        )
+    made = [block for block in blocks if block["jobs_done"]]
+    if not made:
+        raise ProductError(
+            "nothing has been made of this tile yet",
+            tile=context.tile,
+            remedy=f"snakemake --cores all tile={context.tile}",
+        )
+    result = {
+        "tile": context.tile,
+        "blocks": blocks,
+        "wall_seconds": max(block["ended"] for block in made) - min(block["started"] for block in made),
+        "cpu_seconds": sum(block["cpu_seconds"] for block in made),
+    }
+    writing_text(path, json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def _counts(counts: dict[str, dict[str, Any]]) -> str:
+    words = []
+    for name, by_band in counts.items():
+        values = list(by_band.values())
+        text = (
+            f"{values[0]:g}"
+            if len(set(values)) == 1
+            else " ".join(f"{band}:{value:g}" for band, value in by_band.items())
+        )
+        words.append(f"{name} {text}")
+    return ", ".join(words)
+
+
+def table(summary: dict[str, Any]) -> str:
+    """Return the summary as a table for a terminal."""
+    rows = [
+        [
+            block["bit"],
+            block["name"],
+            "base" if block["realization"] is None else f"realization {block['realization']}",
+            f"{block['jobs_done']}/{block['jobs']}",
+            block["products"],
+            _counts(block["counts"]),
+            f"{block['wall_seconds']:.0f}",
+            f"{block['cpu_seconds']:.0f}",
+            f"{block['peak_memory_bytes'] / 2**20:.0f}",
+        ]
+        for block in summary["blocks"]
+    ]
+    rows.append(
+        [
+            "",
+            "all",
+            "",
+            "",
+            sum(row[4] for row in rows),
+            "",
+            f"{summary['wall_seconds']:.0f}",
+            f"{summary['cpu_seconds']:.0f}",
+            "",
+        ]
+    )
+    headers = ["bit", "block", "run", "jobs", "products", "counts", "wall s", "CPU s", "peak MiB"]
+    text = tabulate(
+        rows, headers=headers, tablefmt="simple", maxcolwidths=[None, None, None, None, None, 50, None, None, None]
+    )
+    return f"Tile {summary['tile']}\n{text}"

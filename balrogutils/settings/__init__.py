@@ -1,0 +1,1 @@
+"""Every configuration file as a frozen, validated object."""

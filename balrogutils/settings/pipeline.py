@@ -1,0 +1,153 @@
+"""The one configuration that names everything: ``etc/pipeline.yaml``, any key overridden on the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from balrogutils.errors import ConfigError
+from balrogutils.settings.campaign import Campaign
+from balrogutils.settings.yamlfile import Strict, load_yaml, parse
+
+__all__ = ["Pipeline"]
+
+
+def _words(value: Any) -> Any:
+    """Let ``a,b`` or ``a b`` or a single number on the command line stand for a list."""
+    if isinstance(value, str):
+        return [word for word in value.replace(",", " ").split() if word]
+    if isinstance(value, (int, float)):
+        return [str(value)]
+    if isinstance(value, (list, tuple)):
+        return [str(item) for item in value]
+    return value
+
+
+class Pipeline(Strict):
+    """Settings of a run.
+
+    Attributes
+    ----------
+    tile : tuple of str
+        Tiles to make, beside the ``tile=`` targets.
+    mode : int
+        Sum of mode bits; blocks to run.
+    campaign : str
+        A name in ``etc/campaigns.yaml``, or ``auto``.
+    medsconf : str
+        Name of the MEDS configuration, part of directory and file names.
+    realizations : tuple of str or "from_campaign"
+        Names of the realizations, whole numbers as text.
+    desmeds_config, galsim_config, sof_config : str
+        Configuration files: a path, or a name in the directory they are kept in.
+    bands : tuple of str or "from_campaign"
+        Bands to process; a part of the campaign's.
+    seed : int
+        Seed of every random stream.
+    sof_workers : int
+        Processes of one SOF job.
+    """
+
+    tile: tuple[str, ...] = ()
+    mode: int = pydantic.Field(default=1151, ge=1, le=2047)
+    campaign: str = "auto"
+    medsconf: str = pydantic.Field(default="y3v02", pattern=r"^[A-Za-z0-9_.]+$")
+    realizations: tuple[str, ...] | None = None
+    desmeds_config: str | None = None
+    galsim_config: str | None = None
+    sof_config: str | None = None
+    bands: tuple[str, ...] | None = None
+    seed: int = pydantic.Field(default=20181105, ge=0)
+    sof_workers: int = pydantic.Field(default=2, ge=1)
+
+    @pydantic.field_validator("tile", "realizations", "bands", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return _words(value)
+
+    @pydantic.field_validator("realizations")
+    @classmethod
+    def _numbers(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in value or ():
+            if not name.isdecimal() or name != str(int(name)):
+                raise ValueError(f"a realization is a whole number such as 0 or 12, not {name!r}")
+        if value is not None and len(set(value)) != len(value):
+            raise ValueError("a realization is named twice")
+        return value
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> Pipeline:
+        """Read the file and lay the command line's keys over it.
+
+        Parameters
+        ----------
+        path : path-like
+            The YAML file.
+        overrides : mapping, optional
+            Keys given with ``--config``.
+
+        Raises
+        ------
+        ConfigError
+            See `balrogutils.settings.yamlfile`.
+        """
+        data = load_yaml(path)
+        parse(cls, data, path)
+        return parse(cls, {**data, **(overrides or {})}, f"{path} with --config")
+
+    def for_campaign(self, campaign: Campaign) -> Pipeline:
+        """Return the settings with the campaign's defaults where the user gave none.
+
+        Raises
+        ------
+        ConfigError
+            When a band is asked for that the campaign does not have, or no realization or configuration is named.
+        """
+        update: dict[str, Any] = {}
+        for key in ("realizations", "desmeds_config", "galsim_config", "sof_config", "bands"):
+            if getattr(self, key) is None:
+                value = getattr(campaign, key)
+                if value is None:
+                    raise ConfigError(
+                        f"neither the pipeline configuration nor campaign {campaign.name} gives {key}",
+                        key=key,
+                        remedy=f"--config {key}=...",
+                    )
+                update[key] = value
+        for band in self.bands or ():
+            if band not in campaign.bands:
+                raise ConfigError(
+                    f"band {band} is not in campaign {campaign.name}",
+                    band=band,
+                    key="bands",
+                    remedy="choose from " + " ".join(campaign.bands),
+                )
+        if self.medsconf != campaign.medsconf:
+            raise ConfigError(
+                f"campaign {campaign.name} has medsconf {campaign.medsconf}, the configuration {self.medsconf}",
+                key="medsconf",
+            )
+        return self.model_copy(update=update)
+
+    def config_file(self, key: str, *directories: Path) -> Path:
+        """Return the path of a configuration file: as given, else under the first directory that has it.
+
+        Raises
+        ------
+        ConfigError
+            When it is in none of them.
+        """
+        name = getattr(self, key)
+        candidates = [Path(name).expanduser(), *(directory / name for directory in directories)]
+        for candidate in candidates:
+            if candidate.is_file():
+                return candidate.absolute()
+        raise ConfigError(
+            f"the configuration file {name} is not there",
+            key=key,
+            remedy="looked for " + ", ".join(str(candidate) for candidate in candidates),
+        )

@@ -1,0 +1,55 @@
+# Blocks 2 and 16: band coadds, the detection image, catalogues; the base run and realizations alike.
+
+if RUN.has(2, 16):
+
+    rule coadd:
+        input:
+            RUN.needs("coadd"),
+        output:
+            RUN.made("coadd"),
+        log:
+            RUN.log("coadd"),
+        wildcard_constraints:
+            band=r"(?!det\b)[A-Za-z0-9]+",
+            where=RUN.where(2, 16),
+        resources:
+            mem_mb=3000,
+        params:
+            options=RUN.options,
+            realization=RUN.realization,
+        shell:
+            "balrog coadd {wildcards.tile:q} {params.realization} --band {wildcards.band} --log {log:q} {params.options}"
+
+    rule detection:
+        input:
+            RUN.needs("coadd", band="det"),
+        output:
+            RUN.made("coadd", band="det"),
+        log:
+            RUN.log("coadd", band="det"),
+        wildcard_constraints:
+            where=RUN.where(2, 16),
+        resources:
+            mem_mb=3000,
+        params:
+            options=RUN.options,
+            realization=RUN.realization,
+        shell:
+            "balrog detect {wildcards.tile:q} {params.realization} --image-only --log {log:q} {params.options}"
+
+    rule catalog:
+        input:
+            RUN.needs("catalog"),
+        output:
+            RUN.made("catalog"),
+        log:
+            RUN.log("catalog"),
+        wildcard_constraints:
+            where=RUN.where(2, 16),
+        resources:
+            mem_mb=3000,
+        params:
+            options=RUN.options,
+            realization=RUN.realization,
+        shell:
+            "balrog detect {wildcards.tile:q} {params.realization} --band {wildcards.band} --log {log:q} {params.options}"

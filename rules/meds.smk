@@ -1,0 +1,20 @@
+# Blocks 4 and 32: MEDS files; the base run and realizations alike.
+
+if RUN.has(4, 32):
+
+    rule meds:
+        input:
+            RUN.needs("meds"),
+        output:
+            RUN.made("meds"),
+        log:
+            RUN.log("meds"),
+        wildcard_constraints:
+            where=RUN.where(4, 32),
+        resources:
+            mem_mb=2000,
+        params:
+            options=RUN.options,
+            realization=RUN.realization,
+        shell:
+            "balrog meds {wildcards.tile:q} {params.realization} --band {wildcards.band} --log {log:q} {params.options}"

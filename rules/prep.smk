@@ -1,0 +1,19 @@
+# Block 1: query the archive, fetch single-epoch images, null their weights.
+
+if RUN.has(1):
+
+    rule prep:
+        input:
+            RUN.needs("prep"),
+        output:
+            RUN.made("prep"),
+        log:
+            RUN.log("prep"),
+        wildcard_constraints:
+            where=RUN.where(1, 0),
+        resources:
+            mem_mb=1500,
+        params:
+            options=RUN.options,
+        shell:
+            "balrog prep {wildcards.tile:q} --band {wildcards.band} --log {log:q} {params.options}"
