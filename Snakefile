@@ -1,4 +1,4 @@
-# Index of the workflow: what to make, and the rules of every block. The logic is in balrogutils.
+# Index of the workflow: the targets of this call, and the rules of every block. The logic is in balrogutils.
 #
 #   snakemake --cores 16 tile=DES0239+0216 [tile=...] [--config mode=63 ...]
 
@@ -13,7 +13,23 @@ wildcard_constraints:
     band=r"[A-Za-z0-9]+",
 
 
-include: "rules/targets.smk"
+# Every tile of the call; nothing when it names none, and then the Snakefile has said how to name one.
+rule tiles:
+    input:
+        RUN.products(*RUN.tiles),
+    localrule: True
+
+
+for tile in RUN.tiles:
+
+    rule:
+        name:
+            f"tile={tile}"
+        input:
+            RUN.products(tile),
+        localrule: True
+
+
 include: "rules/prep.smk"
 include: "rules/coadd.smk"
 include: "rules/meds.smk"

@@ -12,6 +12,7 @@ from balrogutils.errors import InputError
 from balrogutils.layout import Site, TileTree
 from balrogutils.settings.campaign import Campaign, Campaigns
 from balrogutils.settings.desmeds import DesMeds
+from balrogutils.settings.injection import Injection
 from balrogutils.settings.pipeline import Pipeline
 
 __all__ = ["Context", "Installation"]
@@ -80,10 +81,15 @@ class Context:
             )
         return bands
 
+    @cached_property
+    def injection(self) -> Injection:
+        """The injection configuration."""
+        return Injection.load(self.galsim_file)
+
     @property
     def realizations(self) -> tuple[str, ...]:
-        """Names of all realizations of the tile."""
-        return self.pipeline.realizations or ()
+        """Names of all realizations of the tile: the pipeline configuration's, else the injection configuration's."""
+        return self.pipeline.realizations or self.injection.realizations
 
     @property
     def desmeds_file(self) -> Path:
@@ -154,12 +160,12 @@ class Installation:
             Unknown tile, or a realization that is not one of the run's.
         """
         campaign = self.campaigns.of_tile(tile, self.pipeline.campaign)
-        pipeline = self.pipeline.for_campaign(campaign)
-        if realization is not None and realization not in (pipeline.realizations or ()):
+        context = Context(self.site, self.pipeline.for_campaign(campaign), campaign, tile)
+        if realization is not None and realization not in context.realizations:
             raise InputError(
-                f"realization {realization} is not one of {' '.join(pipeline.realizations or ())}",
+                f"realization {realization} is not one of {' '.join(context.realizations)}",
                 tile=tile,
                 key="realizations",
-                remedy="--set realizations=...",
+                remedy=f"--set realizations={realization}",
             )
-        return Context(self.site, pipeline, campaign, tile, realization)
+        return context.at(realization)

@@ -110,7 +110,9 @@ def needs(job: Job) -> tuple[list[Job], list[Path]]:
     pixels = Job("prep", here, band) if here.realization is None else Job("inject", here, band)
     swarp, sextractor = etc / "Y3A1_v1_swarp.config", etc / "Y3A2_v2_sex.config"
     if job.step == "coadd" and band == "det":
-        return [Job("coadd", here, other) for other in here.det_bands], [swarp]
+        # The detection step also joins the PSF maps of all bands.
+        maps = [Job(pixels.step, here, other) for other in here.bands if other not in here.det_bands]
+        return [*(Job("coadd", here, other) for other in here.det_bands), *maps], [swarp]
     if job.step == "coadd":
         return [pixels], [swarp]
     if job.step == "catalog":
@@ -122,7 +124,8 @@ def needs(job: Job) -> tuple[list[Job], list[Path]]:
     if job.step == "meds":
         return [pixels, Job("coadd", here, band), Job("catalog", here, band)], [here.desmeds_file]
     if job.step == "plan":
-        return [Job("prep", base, other) for other in here.bands], [here.galsim_file]
+        sources = here.injection.input.files(here.site.base, here.tile)
+        return [Job("prep", base, other) for other in here.bands], [here.galsim_file, *sources]
     if job.step == "inject":
         return [Job("plan", here), Job("prep", base, band)], [here.galsim_file]
     if job.step == "truth":
@@ -210,7 +213,15 @@ def check_mode(context: Context, mode: int) -> None:
 
 
 def installation_tiles(installation: Installation, words: list[str]) -> list[str]:
-    """Return the tiles of a command line: every ``tile=NAME`` word, then the configuration's `tile`, each once."""
+    """Return the tiles of a command line: every ``tile=NAME`` word, then the configuration's `tile`, each once.
+
+    Raises
+    ------
+    InputError
+        When a ``tile=`` names nothing.
+    """
     named = [word.removeprefix("tile=") for word in words if word.startswith("tile=")]
+    if any(not name.strip(" ,") for name in named):
+        raise InputError("tile= names no tile", remedy="for example tile=DES0239+0216")
     split = [tile for name in named for tile in name.replace(",", " ").split()]
     return list(dict.fromkeys([*split, *installation.pipeline.tile]))

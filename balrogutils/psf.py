@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,16 +79,16 @@ class PSFEx:
         """Write the model as PSFEx does, so that every reader of ``.psf`` files opens it."""
         rows = np.zeros(1, dtype=[("PSF_MASK", "f4", self.masks.shape)])
         rows["PSF_MASK"][0] = self.masks
-        polynomial: list[dict[str, object]] = [{"name": "POLNAXIS", "value": 2 if self.degree else 0}]
-        if self.degree:
-            for axis, name in ((1, "X_IMAGE"), (2, "Y_IMAGE")):
-                polynomial += [
-                    {"name": f"POLGRP{axis}", "value": 1},
-                    {"name": f"POLNAME{axis}", "value": name},
-                    {"name": f"POLZERO{axis}", "value": self.zero[axis - 1]},
-                    {"name": f"POLSCAL{axis}", "value": self.scale[axis - 1]},
-                ]
-            polynomial += [{"name": "POLNGRP", "value": 1}, {"name": "POLDEG1", "value": self.degree}]
+        # A constant model keeps its two axes with degree 0, since galsim.des.DES_PSFEx refuses POLNAXIS 0.
+        polynomial: list[dict[str, object]] = [{"name": "POLNAXIS", "value": 2}]
+        for axis, name in ((1, "X_IMAGE"), (2, "Y_IMAGE")):
+            polynomial += [
+                {"name": f"POLGRP{axis}", "value": 1},
+                {"name": f"POLNAME{axis}", "value": name},
+                {"name": f"POLZERO{axis}", "value": self.zero[axis - 1]},
+                {"name": f"POLSCAL{axis}", "value": self.scale[axis - 1]},
+            ]
+        polynomial += [{"name": "POLNGRP", "value": 1}, {"name": "POLDEG1", "value": self.degree}]
         count, rows_n, cols_n = self.masks.shape
         cards = [
             {"name": "LOADED", "value": stars},
@@ -197,13 +196,3 @@ class PSFEx:
         if side % 2 == 0 or side < _ODD_MINIMUM:
             raise ValueError(f"a PSF stamp has an odd side of at least {_ODD_MINIMUM} pixels, not {size}")
         return side
-
-    @classmethod
-    def mean(
-        cls, models: Sequence[PSFEx], weights: Sequence[float], positions: Sequence[tuple[float, float]], size: int = 41
-    ) -> PSFEx:
-        """Return a constant model: the weighted mean of several models at given zero-offset (row, col) positions."""
-        total = sum(weights)
-        stamp = sum(w / total * m.stamp(*p, size) for m, w, p in zip(models, weights, positions, strict=True))
-        fwhm = sum(w / total * m.fwhm for m, w in zip(models, weights, strict=True))
-        return cls(np.asarray(stamp)[np.newaxis], 0, (0.0, 0.0), (1.0, 1.0), 1.0, float(fwhm))

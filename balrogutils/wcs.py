@@ -69,9 +69,9 @@ class ImageWCS:
 
         Notes
         -----
-        Central difference over one pixel of the direction on the sphere, projected on the west and north unit vectors at the position.
-        Against the analytic derivative the error is below 1e-8 relative: curvature enters at the square of the pixel size in
-        radians (1e-12), rounding at 1e-16 / 1e-6.
+        Central difference over one pixel of the direction on the sphere, projected on the west and north unit vectors
+        at the position. Against the analytic derivative the error is below 1e-8 relative: curvature enters at the
+        square of the pixel size in radians (1e-12), rounding at 1e-16 / 1e-6.
         """
         rows, cols = np.broadcast_arrays(np.atleast_1d(np.asarray(row, float)), np.atleast_1d(np.asarray(col, float)))
         if rows.size == 0:

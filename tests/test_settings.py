@@ -87,7 +87,6 @@ campaigns:
     bands: [g, r]
     det: [r]
     tiles: [DES0239+0216]
-    realizations: ["0"]
     desmeds_config: m.yaml
     galsim_config: i.yaml
     sof_config: s.yaml

@@ -82,7 +82,7 @@ class Run:
     def where(self, base_bit: int, injected_bit: int) -> str:
         """Return the pattern of the roots a block works on in this mode: the base run, realizations, or both."""
         medsconf = self.installation.site.medsconf.replace(".", r"\.")
-        choices = [""] if self.mode & base_bit else []
+        choices = ["(?:)"] if self.mode & base_bit else []
         choices += [rf"balrog_images/[0-9]+/{medsconf}/"] if self.mode & injected_bit else []
         return "|".join(choices) if choices else "(?!)"
 

@@ -29,7 +29,6 @@ class Campaign(Strict):
     tiles: tuple[str, ...] = ()
     magzp_ref: float = 30.0
     max_missing_ccds: int = pydantic.Field(default=10, ge=0)
-    realizations: tuple[str, ...] | None = None
     desmeds_config: str | None = None
     galsim_config: str | None = None
     sof_config: str | None = None

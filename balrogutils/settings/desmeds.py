@@ -16,11 +16,11 @@ from balrogutils.settings.yamlfile import Strict, load_yaml, parse
 __all__ = ["AstromSettings", "CoaddPsf", "DesMeds", "ExtraField", "PsfSettings", "SePsf"]
 
 FROM_TILE = "from_tile"
-CUTOUT_TYPES = ("image", "weight", "seg", "bmask")
+CutoutType = Literal["image", "weight", "seg", "bmask"]
 _DTYPES = {"image": ("f4", "f8"), "weight": ("f4", "f8"), "seg": ("i4",), "bmask": ("i4",)}
 _ABSENT = ("none", "", -1)
 _PACK_KEYS = ("FZALGOR", "FZQMETHD", "FZQVALUE", "FZTILE")
-_ALLOWED_BOXES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144)
+_ALLOWED_BOXES = tuple(side for power in range(1, 13) for side in (2**power, 3 * 2 ** (power - 1)))
 _PSF_LIMIT = 3
 
 Ext = int | str
@@ -41,7 +41,8 @@ class SePsf(Strict):
     stamp_size : int or None
         Odd side of the stored stamps in pixels; None takes the size of each model.
     use_color, gi_color_range, iz_color_range :
-        Colour-dependent PSF models need a colour per object, which this version does not have; only False and None are accepted.
+        Colour-dependent PSF models need a colour per object, which this version does not have: only False and None
+        are accepted.
     """
 
     type: Literal["psfex"] = "psfex"
@@ -81,9 +82,9 @@ class ExtraField(Strict):
 class DesMeds(Strict):
     """Every key of a MEDS configuration, with the defaults of the shipped ``meds-y3v02.yaml``.
 
-    Keys that only other code ever used, and that change no product here, are accepted so that old files keep working: `dbname`,
-    `refband`, `bitmask_allowed`, `use_joblib`, `joblib`. A value this version cannot honour is an error, never ignored.
-    The meaning of every key is in the comments of the shipped file.
+    Keys that only other code ever used, and that change no product here, are accepted so that old files keep working:
+    `dbname`, `refband`, `bitmask_allowed`, `use_joblib`, `joblib`. A value this version cannot honour is an error,
+    never ignored. The meaning of every key is in the comments of the shipped file.
     """
 
     medsconf: str
@@ -95,8 +96,8 @@ class DesMeds(Strict):
     source_type: Literal["nullwt"] = "nullwt"
 
     # cut-outs
-    cutout_types: tuple[Literal["image", "weight", "seg", "bmask"], ...] = CUTOUT_TYPES
-    dtypes: dict[str, str] = {}
+    cutout_types: tuple[CutoutType, ...] = ("image", "weight", "seg", "bmask")
+    dtypes: dict[str, str] = pydantic.Field(default_factory=dict)
     magzp_ref: float = 30.0
     position_offset: float = 1.0
     unusable_bmask: int = 0
@@ -151,13 +152,13 @@ class DesMeds(Strict):
 
     # packing
     fpack: Literal[True] = True
-    fpack_pars: dict[str, int | float | str] = {}
+    fpack_pars: dict[str, int | float | str] = pydantic.Field(default_factory=dict)
     fpack_dims: tuple[int, ...] = (10240, 1)
-    fpack_kwargs: dict[str, Any] = {}
+    fpack_kwargs: dict[str, Any] = pydantic.Field(default_factory=dict)
 
     # other people's process pools
     use_joblib: bool = False
-    joblib: dict[str, Any] = {}
+    joblib: dict[str, Any] = pydantic.Field(default_factory=dict)
 
     @pydantic.field_validator("unusable_bmask", mode="before")
     @classmethod
@@ -172,16 +173,26 @@ class DesMeds(Strict):
     @pydantic.field_validator("fpack_pars")
     @classmethod
     def _pack_keys(cls, value: dict[str, int | float | str]) -> dict[str, int | float | str]:
-        filled = {"FZALGOR": "RICE_1", "FZTILE": "(10240,1)", "FZQMETHD": "SUBTRACTIVE_DITHER_2", "FZQVALUE": 4, **value}
+        filled = {
+            "FZALGOR": "RICE_1",
+            "FZTILE": "(10240,1)",
+            "FZQMETHD": "SUBTRACTIVE_DITHER_2",
+            "FZQVALUE": 4,
+            **value,
+        }
         for key in value:
             if key not in _PACK_KEYS:
                 raise ValueError(f"unknown fpack key {key!r}; known: {' '.join(_PACK_KEYS)}")
         if filled["FZALGOR"] not in ("RICE_1", "GZIP_1", "GZIP_2"):
             raise ValueError(f"FZALGOR is RICE_1, GZIP_1 or GZIP_2, not {filled['FZALGOR']}")
         if filled["FZQMETHD"] != "SUBTRACTIVE_DITHER_2":
-            raise ValueError("FZQMETHD must be SUBTRACTIVE_DITHER_2: the other methods do not keep a weight of zero at zero")
+            raise ValueError(
+                "FZQMETHD must be SUBTRACTIVE_DITHER_2: the other methods do not keep a weight of zero at zero"
+            )
         if not isinstance(filled["FZQVALUE"], (int, float)) or filled["FZQVALUE"] < 0:
             raise ValueError("FZQVALUE is a number of at least 0 (0 packs without loss)")
+        if filled["FZQVALUE"] == 0 and filled["FZALGOR"] == "RICE_1":
+            raise ValueError("FZQVALUE 0 (no loss) needs FZALGOR GZIP_1 or GZIP_2")
         return filled
 
     @pydantic.model_validator(mode="after")
@@ -189,11 +200,16 @@ class DesMeds(Strict):
         self._check_boxes()
         self._check_exts()
         self._check_packing()
-        if len(set(self.cutout_types)) != len(self.cutout_types) or "image" not in self.cutout_types or "weight" not in self.cutout_types:
+        if (
+            len(set(self.cutout_types)) != len(self.cutout_types)
+            or "image" not in self.cutout_types
+            or "weight" not in self.cutout_types
+        ):
             raise ValueError("cutout_types names each plane once, image and weight among them")
         for name, dtype in self.dtypes.items():
             if name not in _DTYPES or dtype not in _DTYPES[name]:
-                raise ValueError(f"dtypes: {name} can be {' or '.join(_DTYPES.get(name, ())) or 'nothing: it is no cut-out type'}, not {dtype}")
+                allowed = " or ".join(_DTYPES.get(name, ("nothing, being no cut-out type",)))
+                raise ValueError(f"dtypes: {name} can be {allowed}, not {dtype}")
         if self.position_offset != 1.0:
             raise ValueError("position_offset must be 1.0: the WCS of a FITS image counts pixels from 1")
         if not 0 <= self.unusable_bmask < 2**31:
@@ -213,7 +229,9 @@ class DesMeds(Strict):
             given = [value for value in values if value not in _ABSENT]
             if len({isinstance(value, str) for value in given}) > 1:
                 raise ValueError(f"the extensions {', '.join(names)} must all be numbers or all be names")
-            if any(value in _ABSENT for name, value in zip(names, values, strict=True) if not name.endswith("_bkg_ext")):
+            if any(
+                value in _ABSENT for name, value in zip(names, values, strict=True) if not name.endswith("_bkg_ext")
+            ):
                 raise ValueError(f"only {kind}_bkg_ext can be absent")
         if self.coadd_bkg_ext not in _ABSENT:
             raise ValueError("coadd_bkg_ext must be none: the coadd has no background image")
@@ -248,22 +266,28 @@ class DesMeds(Strict):
         Raises
         ------
         ConfigError
-            Unknown, missing or contradictory keys, a medsconf other than the file name's, bands or a zero point that the campaign
-            does not have.
+            Unknown, missing or contradictory keys, a medsconf other than the file name's, bands or a zero point that
+            the campaign does not have.
         """
         file = Path(path)
         settings = parse(cls, load_yaml(file), file)
         name = file.stem.removeprefix("meds-")
         if not file.name.startswith("meds-") or settings.medsconf != name:
             raise ConfigError(
-                f"medsconf is {settings.medsconf}, but the file is called {file.name}", file=file, key="medsconf", remedy=f"call it meds-{settings.medsconf}.yaml"
+                f"medsconf is {settings.medsconf}, but the file is called {file.name}",
+                file=file,
+                key="medsconf",
+                remedy=f"call it meds-{settings.medsconf}.yaml",
             )
         return settings if campaign is None else settings._of_campaign(campaign, file)
 
     def _of_campaign(self, campaign: Campaign, file: Path) -> DesMeds:
         def refuse(key: str, mine: Any, theirs: Any) -> ConfigError:
             return ConfigError(
-                f"{key} is {mine} here, but campaign {campaign.name} has {theirs}", file=file, key=key, remedy="make them agree (bands and det can be from_tile)"
+                f"{key} is {mine} here, but campaign {campaign.name} has {theirs}",
+                file=file,
+                key=key,
+                remedy="make them agree (bands and det can be from_tile)",
             )
 
         bands = campaign.bands if self.bands == FROM_TILE else self.bands

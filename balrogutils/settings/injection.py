@@ -10,15 +10,11 @@ import pydantic
 from pydantic import Field
 
 from balrogutils.errors import ConfigError, did_you_mean
+from balrogutils.settings.sampling import INJ_TYPES, Counts, Densities, Sampling
+from balrogutils.settings.sources import Bands, Inputs
 from balrogutils.settings.yamlfile import Strict, load_yaml, parse
 
-__all__ = ["INJ_TYPES", "DesStarCatalog", "Injection", "NgmixCatalog", "Positions"]
-
-INJ_TYPES = {"ngmixGalaxy": "ngmix_catalog", "desStar": "des_star_catalog"}
-"""The `gal` types, each with the `input` section it draws from; this order is the order in the truth table."""
-
-Bands = str | tuple[str, ...]
-GridName = Literal["RectGrid", "HexGrid"]
+__all__ = ["Injection"]
 
 # Keys of other versions of the configuration, with what to do instead.
 _REFUSED = {
@@ -34,148 +30,6 @@ _REFUSED = {
     "stamp.skip_failures": "an object that cannot be drawn stops its realization: remove the key",
     "image.skip_failures": "an object that cannot be drawn stops its realization: remove the key",
 }
-
-
-class NgmixCatalog(Strict):
-    """A galaxy catalogue with ngmix columns ``<type>_T``, ``<type>_g``, ``<type>_flux`` and so on.
-
-    Attributes
-    ----------
-    file_name, dir : str
-        FITS table; a relative `dir` is relative to the checkout (``BALROG_BASE``).
-    catalog_type : {"gauss", "cm", "bdf"}, optional
-        Taken from the file name when not given.
-    snr_min, snr_max, t_frac, t_min, t_max : float, optional
-        Cuts: signal to noise ``<type>_s2n_r``, ``|T/T_err|`` at least `t_frac`, size T in arcsec^2.
-    de_redden : bool
-        Use ``<type>_flux_deredden``.
-    TdByTe : float
-        Ratio T_dev / T_exp of a bdf catalogue without such a column.
-    """
-
-    file_name: str
-    dir: str = ""
-    catalog_type: Literal["gauss", "cm", "bdf"] | None = None
-    bands: Bands | None = None
-    snr_min: float | None = None
-    snr_max: float | None = None
-    t_frac: Annotated[float, Field(ge=0)] | None = None
-    t_min: float | None = None
-    t_max: float | None = None
-    version: str | None = None
-    de_redden: bool = False
-    TdByTe: Annotated[float, Field(gt=0)] = 1.0
-
-
-class DesStarCatalog(Strict):
-    """Simulated stars, one CSV ``<base_dir>/<model_type>/Model_<tile>.csv`` a tile.
-
-    Attributes
-    ----------
-    base_dir, model_type : str
-        A relative `base_dir` is relative to the checkout (``BALROG_BASE``).
-    tile : str, optional
-        Take the stars of another tile.
-    zeropoint : float
-        Zero point of the fluxes; all inputs share 30.
-    """
-
-    base_dir: str
-    model_type: str = ""
-    tile: str | None = None
-    bands: Bands | None = None
-    data_version: str | None = None
-    base_model: str | None = None
-    zeropoint: Annotated[float, Field(ge=30.0, le=30.0)] = 30.0
-
-
-class Inputs(Strict):
-    """The `input` section."""
-
-    ngmix_catalog: NgmixCatalog | None = None
-    des_star_catalog: DesStarCatalog | None = None
-
-
-class Positions(Strict):
-    """How the positions of one input are chosen.
-
-    Attributes
-    ----------
-    type : {"uniform", "RectGrid", "HexGrid", "MixedGrid"}
-        Uniform on the sphere in the tile's unique area, or a grid in the tile's pixel frame.
-    grid_type : {"RectGrid", "HexGrid"}, optional
-        The grid that a MixedGrid shares out.
-    grid_spacing : float, optional
-        arcsec; step of a RectGrid, inner radius of the hexagons of a HexGrid (nearest neighbours are 2/sqrt(3) times as far).
-    rotate : float or "Random"
-        Angle of the grid, in `angle_unit`.
-    offset : pair of float or "Random"
-        Shift of the grid in arcsec along the tile's pixel axes.
-    inj_frac : float, optional
-        Share of a MixedGrid that this input gets.
-    """
-
-    type: Literal["uniform", "RectGrid", "HexGrid", "MixedGrid"] = "uniform"
-    grid_type: GridName | None = None
-    grid_spacing: Annotated[float, Field(gt=0)] | None = None
-    rotate: float | Literal["Random"] = 0.0
-    angle_unit: Literal["rad", "deg"] = "rad"
-    offset: tuple[float, float] | Literal["Random"] = (0.0, 0.0)
-    inj_frac: Annotated[float, Field(gt=0, lt=1)] | None = None
-
-    @pydantic.model_validator(mode="after")
-    def _consistent(self) -> Positions:
-        if self.type == "uniform":
-            given = self.model_fields_set - {"type"}
-            if given:
-                raise ValueError(f"uniform positions take no {', '.join(sorted(given))}")
-        if self.type != "MixedGrid" and (self.inj_frac is not None or self.grid_type is not None):
-            raise ValueError("inj_frac and grid_type belong to a MixedGrid")
-        return self
-
-
-def _for_every_input(value: Any, single: bool) -> Any:
-    return dict.fromkeys(INJ_TYPES.values(), value) if single else value
-
-
-class Sampling(Strict):
-    """Positions by input."""
-
-    ngmix_catalog: Positions = Positions()
-    des_star_catalog: Positions = Positions()
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _forms(cls, value: Any) -> Any:
-        if isinstance(value, str) or (isinstance(value, dict) and "type" in value):
-            value = _for_every_input(value, True)
-        if isinstance(value, dict):
-            return {key: {"type": item} if isinstance(item, str) else item for key, item in value.items()}
-        return value
-
-
-class Counts(Strict):
-    """Numbers of objects by input."""
-
-    ngmix_catalog: Annotated[int, Field(ge=0)] | None = None
-    des_star_catalog: Annotated[int, Field(ge=0)] | None = None
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _forms(cls, value: Any) -> Any:
-        return _for_every_input(value, isinstance(value, int))
-
-
-class Densities(Strict):
-    """Objects per arcmin^2 by input."""
-
-    ngmix_catalog: Annotated[float, Field(ge=0)] | None = None
-    des_star_catalog: Annotated[float, Field(ge=0)] | None = None
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _forms(cls, value: Any) -> Any:
-        return _for_every_input(value, isinstance(value, (int, float)))
 
 
 class Noise(Strict):
@@ -266,7 +120,9 @@ class Image(Strict):
     @pydantic.model_validator(mode="after")
     def _total(self) -> Image:
         if self.n_realizations is not None and self.n_realizations < len(self.realizations):
-            raise ValueError(f"n_realizations {self.n_realizations} is less than the {len(self.realizations)} realizations listed")
+            raise ValueError(
+                f"n_realizations {self.n_realizations} is less than the {len(self.realizations)} realizations listed"
+            )
         return self
 
 
@@ -381,7 +237,12 @@ class Injection(Strict):
                 )
         for name, used in self.input:
             if used is not None and name not in self.inputs:
-                raise ConfigError(f"input has {name}, but gal does not use it", file=path, key="gal", remedy="add the type, or remove the section")
+                raise ConfigError(
+                    f"input has {name}, but gal does not use it",
+                    file=path,
+                    key="gal",
+                    remedy="add the type, or remove the section",
+                )
         self._check_positions(path)
 
     def _check_positions(self, path: str | os.PathLike[str]) -> None:
@@ -390,15 +251,32 @@ class Injection(Strict):
         mixed = {name: one for name, one in chosen.items() if one.type == "MixedGrid"}
         if mixed:
             if len(mixed) != len(chosen):
-                raise ConfigError("a MixedGrid is shared by all inputs or by none", file=path, key=key, remedy="give every input type: MixedGrid")
+                raise ConfigError(
+                    "a MixedGrid is shared by all inputs or by none",
+                    file=path,
+                    key=key,
+                    remedy="give every input type: MixedGrid",
+                )
             for what in ("grid_type", "grid_spacing", "rotate", "offset", "angle_unit"):
                 if len({getattr(one, what) for one in mixed.values() if what in one.model_fields_set}) > 1:
-                    raise ConfigError(f"the inputs of a MixedGrid give different {what}", file=path, key=key, remedy="give it once, or alike")
+                    raise ConfigError(
+                        f"the inputs of a MixedGrid give different {what}",
+                        file=path,
+                        key=key,
+                        remedy="give it once, or alike",
+                    )
             if not any(one.grid_type for one in mixed.values()):
-                raise ConfigError("a MixedGrid needs a grid_type", file=path, key=key, remedy="write grid_type: HexGrid or RectGrid")
+                raise ConfigError(
+                    "a MixedGrid needs a grid_type", file=path, key=key, remedy="write grid_type: HexGrid or RectGrid"
+                )
             shares = [one.inj_frac for one in mixed.values()]
             if len(mixed) > 1 and (None in shares or abs(sum(share or 0.0 for share in shares) - 1.0) > 1e-9):
-                raise ConfigError(f"inj_frac of the inputs is {shares}, and must sum to 1", file=path, key=f"{key}.*.inj_frac", remedy="mend the shares")
+                raise ConfigError(
+                    f"inj_frac of the inputs is {shares}, and must sum to 1",
+                    file=path,
+                    key=f"{key}.*.inj_frac",
+                    remedy="mend the shares",
+                )
         for name, one in chosen.items():
             count = getattr(self.image.n_objects, name, None)
             density = getattr(self.image.object_density, name, None)
@@ -411,7 +289,7 @@ class Injection(Strict):
                 )
             if one.type != "uniform" and (count is not None or density is not None):
                 raise ConfigError(
-                    f"{name} lies on a {one.type}, whose spacing sets the number of objects; n_objects and object_density contradict it",
+                    f"the spacing of the {one.type} sets the number of {name}, and so does n_objects or object_density",
                     file=path,
                     key="image.n_objects",
                     remedy="remove the number, or use uniform positions",
@@ -471,6 +349,9 @@ def _refuse(data: Any, path: str | os.PathLike[str], where: str = "") -> None:
             raise ConfigError(f"the key {name} is not used", file=path, key=name, remedy=_REFUSED[name])
         if isinstance(value, str) and value[:1] in ("$", "@"):
             raise ConfigError(
-                f"{value!r} is an expression to evaluate, and expressions are not run", file=path, key=name, remedy="write the value itself"
+                f"{value!r} is an expression to evaluate, and expressions are not run",
+                file=path,
+                key=name,
+                remedy="write the value itself",
             )
         _refuse(value, path, name)

@@ -40,12 +40,12 @@ class Pipeline(Strict):
         A name in ``etc/campaigns.yaml``, or ``auto``.
     medsconf : str
         Name of the MEDS configuration, part of directory and file names.
-    realizations : tuple of str or "from_campaign"
-        Names of the realizations, whole numbers as text.
-    desmeds_config, galsim_config, sof_config : str
-        Configuration files: a path, or a name in the directory they are kept in.
-    bands : tuple of str or "from_campaign"
-        Bands to process; a part of the campaign's.
+    realizations : tuple of str or None
+        Names of the realizations, whole numbers as text; the injection configuration's when None.
+    desmeds_config, galsim_config, sof_config : str or None
+        Configuration files: a path, or a name in the directory they are kept in; the campaign's when None.
+    bands : tuple of str or None
+        Bands to process; all of the campaign's when None.
     seed : int
         Seed of every random stream.
     sof_workers : int
@@ -105,10 +105,10 @@ class Pipeline(Strict):
         Raises
         ------
         ConfigError
-            When a band is asked for that the campaign does not have, or no realization or configuration is named.
+            When a band is asked for that the campaign does not have, or a configuration is not named.
         """
         update: dict[str, Any] = {}
-        for key in ("realizations", "desmeds_config", "galsim_config", "sof_config", "bands"):
+        for key in ("desmeds_config", "galsim_config", "sof_config", "bands"):
             if getattr(self, key) is None:
                 value = getattr(campaign, key)
                 if value is None:
@@ -130,6 +130,7 @@ class Pipeline(Strict):
             raise ConfigError(
                 f"campaign {campaign.name} has medsconf {campaign.medsconf}, the configuration {self.medsconf}",
                 key="medsconf",
+                remedy="leave medsconf out, or choose another campaign",
             )
         return self.model_copy(update=update)
 
