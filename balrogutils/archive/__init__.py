@@ -1,0 +1,1 @@
+"""Where single-epoch data come from: SQL and transfer."""

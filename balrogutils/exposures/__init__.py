@@ -1,0 +1,1 @@
+"""One CCD: image, weight, mask bits, background, PSF; null-weight images."""
