@@ -1,0 +1,195 @@
+"""Block 8: plan what is injected where, inject it into every chip, and tell the truth."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import galsim
+import numpy as np
+
+from balrogutils.archive.geometry import Geometry
+from balrogutils.context import Context
+from balrogutils.errors import ConfigError, InjectionError, InputError
+from balrogutils.fitsfile import Table, read_table, write_tables
+from balrogutils.injection import listing, profiles
+from balrogutils.injection.catalogs import load
+from balrogutils.injection.chips import OUTCOME_UNITS, Recipe, inject_chip
+from balrogutils.injection.flags import ChipFlag
+from balrogutils.injection.planning import UNITS, make_plan, plan_bands, read_plan
+from balrogutils.injection.truth import truth_table
+from balrogutils.products import Step, link_or_copy
+from balrogutils.progress import track
+from balrogutils.settings.injection import Injection
+
+__all__ = ["inject", "plan", "truth"]
+
+_log = logging.getLogger(__name__)
+
+
+def _settings(context: Context) -> tuple[Injection, int, str]:
+    """Return the injection configuration, the seed in force and the realization.
+
+    Raises
+    ------
+    InputError
+        In a base run, or when the configuration is for another medsconf.
+    """
+    if context.realization is None:
+        raise InputError(
+            "injection makes realizations, and none is named", tile=context.tile, remedy="name one with --realization"
+        )
+    settings = context.injection
+    if settings.image.version not in (None, context.site.medsconf):
+        raise ConfigError(
+            f"image.version is {settings.image.version}, but medsconf is {context.site.medsconf}",
+            file=context.galsim_file,
+            key="image.version",
+            remedy="remove the key",
+        )
+    own = settings.image.random_seed
+    return settings, context.seed if own is None else own, context.realization
+
+
+def plan(context: Context) -> None:
+    """Choose objects and positions of a realization, once for all bands.
+
+    Parameters
+    ----------
+    context : Context
+        Tile and realization.
+
+    Raises
+    ------
+    BalrogError
+        When the configuration, a catalogue or the geometry is missing or wrong, or a type of object gets no position.
+    """
+    settings, seed, realization = _settings(context)
+    tree, base = context.tree, context.base_tree
+    bands = settings.bands(context.bands, context.galsim_file)
+    config = settings.model_dump(mode="json")
+    with Step(tree.manifest("plan"), "plan", about=context.about(), config=config, seeds={"injection": seed}) as step:
+        geometry = Geometry.read(base.geometry)
+        types = [item.type for item in settings.gal.items]
+        catalogs = {name: load(name, settings, context.site.base, context.tile, bands) for name in types}
+        rows = make_plan(settings, catalogs, geometry, bands, seed, realization)
+        write_tables(tree.plan, [Table("PLAN", rows, UNITS)])
+        link_or_copy(base.geometry, tree.geometry)
+        step.read(context.galsim_file, base.geometry, *(catalog.file for catalog in catalogs.values()))
+        step.wrote(tree.plan, tree.geometry)
+        step.count(objects=len(rows), **{name: int(np.sum(rows["inj_type"] == name)) for name in types})
+
+
+def inject(context: Context, band: str) -> None:
+    """Inject the plan into every chip of one band.
+
+    Parameters
+    ----------
+    context : Context
+        Tile and realization.
+    band : str
+        Band.
+
+    Raises
+    ------
+    BalrogError
+        When a product of the base run or the plan is missing, an object cannot be drawn, or the audit of a chip fails;
+        the chip is not written then, and no list of the band.
+    """
+    settings, seed, realization = _settings(context)
+    tree, base = context.tree, context.base_tree
+    about = context.about(band)
+    config = settings.model_dump(mode="json")
+    started = time.monotonic()
+    with Step(tree.manifest("inject", band), "inject", about=about, config=config, seeds={"injection": seed}) as step:
+        rows = read_plan(tree.plan)
+        if band not in plan_bands(rows):
+            # A band that the configuration leaves out stays as it is.
+            _log.info("%s %s realization %s: nothing is injected into this band", context.tile, band, realization)
+            rows = rows[:0]
+        reach = np.array([profiles.light_radius(*(row[name] for name in profiles.PARAMETERS)) for row in rows])
+        given = settings.stamp.gsparams.model_dump(exclude_none=True)
+        recipe = Recipe(galsim.GSParams(**given), settings.poisson, seed, context.tile, realization)
+        chips = listing.base_chips(base, tree, band)
+        outcomes = []
+        for chip in track(chips, f"{context.tile} {band} realization {realization}: injection", unit="CCDs"):
+            outcomes.append(inject_chip(chip, rows, reach, recipe))
+            link_or_copy(chip.target, tree.injected(band, chip.name))
+            step.wrote(chip.target, tree.injected(band, chip.name))
+        step.read(context.galsim_file, tree.plan, *(chip.base for chip in chips))
+        for read, wrote in (listing.write_psfs(base, tree, band), listing.write_lists(base, tree, band)):
+            step.read(*read)
+            step.wrote(*wrote)
+        table = np.concatenate(outcomes)
+        write_tables(tree.outcome(band), [Table("CHIPS", table, OUTCOME_UNITS)])
+        step.wrote(tree.outcome(band))
+        drawn = len(np.unique(table["bal_id"]))
+        counts = {flag.name.lower(): int(np.sum((table["flags"] & flag) != 0)) for flag in ChipFlag if flag.name}
+        step.count(planned=len(rows), objects=drawn, chips=len(chips), stamps=len(table), **counts)
+    _log.info(
+        "%s %s realization %s: injected %d of %d objects into %d CCDs, %d stamps in %.1f s",
+        *(context.tile, band, realization, drawn, len(rows), len(chips), len(table), time.monotonic() - started),
+    )
+
+
+def truth(context: Context) -> None:
+    """Write the truth catalogue and the table by object and chip.
+
+    Parameters
+    ----------
+    context : Context
+        Tile and realization.
+
+    Raises
+    ------
+    BalrogError
+        When the plan or a band's outcome is missing, or they do not belong together.
+    """
+    settings, seed, realization = _settings(context)
+    tree = context.tree
+    config = settings.model_dump(mode="json")
+    with Step(tree.manifest("truth"), "truth", about=context.about(), config=config, seeds={"injection": seed}) as step:
+        rows = read_plan(tree.plan)
+        bands = plan_bands(rows)
+        outcomes = {band: read_table(tree.outcome(band), "CHIPS") for band in bands}
+        try:
+            table, chips = truth_table(rows, outcomes)
+        except InjectionError as error:
+            raise InjectionError(
+                error.message, tile=context.tile, band=error.where.get("band"), file=tree.truth, remedy=error.remedy
+            ) from error
+        cards = _cards(context, settings, rows, seed)
+        write_tables(tree.truth, [Table("TRUTH", table, UNITS, cards)])
+        write_tables(tree.truth_chips, [Table("CHIPS", chips, OUTCOME_UNITS, cards)])
+        step.read(tree.plan, *(tree.outcome(band) for band in bands))
+        step.wrote(tree.truth, tree.truth_chips)
+        good = int(np.sum(table["outcome"] == 0))
+        step.count(objects=len(table), good=good, flagged=len(table) - good, stamps=len(chips))
+    _log.info(
+        "%s realization %s: %d of %d objects are whole in every band", context.tile, realization, good, len(table)
+    )
+
+
+def _cards(context: Context, settings: Injection, rows: np.ndarray, seed: int) -> dict[str, str | int | float]:
+    """Return the header cards of the truth tables; nothing that depends on when or where the run was made."""
+    image = settings.image
+    geometry = Geometry.read(context.tree.geometry)
+    cards: dict[str, str | int | float] = {
+        "RUN_NAME": image.run_name or "",
+        "TILENAME": context.tile,
+        "CURRREAL": context.realization or "",
+        "DATAVERS": context.site.medsconf,
+        "CONFFILE": context.galsim_file.name,
+        "INJBANDS": "".join(plan_bands(rows)),
+        "INJTYPES": ",".join(item.type for item in settings.gal.items),
+        "POSSAMPL": ",".join(getattr(image.pos_sampling, name).type for name in settings.inputs),
+        "NOBJECTS": len(rows),
+        "INJSEED": seed,
+        "POISSON": int(settings.poisson),
+        "ROTATED": int(bool(image.rotate_objs)),
+        "EXTINCT": int(image.extinct_objs),
+        "MAGZERO": 30.0,
+    }
+    if image.extinct_objs:
+        cards.update({f"EXTFAC_{band.upper()}": geometry.extfact[band] for band in plan_bands(rows)})
+    return cards

@@ -1,0 +1,1 @@
+"""Known objects put into single-epoch images, and the truth about them."""

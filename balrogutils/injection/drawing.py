@@ -1,0 +1,153 @@
+"""Drawing one object on one chip: profile, PSF of the chip at its position, local WCS, zero point."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import galsim
+import numpy as np
+from numpy.typing import NDArray
+
+from balrogutils.errors import InjectionError
+from balrogutils.injection import profiles
+from balrogutils.psf import PSFEx
+from balrogutils.wcs import ImageWCS
+
+__all__ = ["Stamp", "draw", "poisson_noise", "psf_reach", "stamp_half"]
+
+# An interpolated PSF sampled at the pixels of one sub-pixel phase sums to 1 within a few parts in a thousand; more says
+# that the model is no PSF.
+_STAR_TOLERANCE = 0.02
+
+
+class Stamp(NamedTuple):
+    """Drawn light.
+
+    Attributes
+    ----------
+    row, col : int
+        Zero-offset chip position of the first pixel; may be negative.
+    pixels : ndarray of float64, shape (n, n)
+        Light in units of the chip.
+    """
+
+    row: int
+    col: int
+    pixels: NDArray[np.float64]
+
+    def overlap(self, shape: tuple[int, ...]) -> tuple[tuple[slice, slice], tuple[slice, slice]] | None:
+        """Return the slices of the chip and of the stamp that cover each other, or None."""
+        n = len(self.pixels)
+        rows = slice(max(self.row, 0), min(self.row + n, shape[0]))
+        cols = slice(max(self.col, 0), min(self.col + n, shape[1]))
+        if rows.start >= rows.stop or cols.start >= cols.stop:
+            return None
+        own = slice(rows.start - self.row, rows.stop - self.row), slice(cols.start - self.col, cols.stop - self.col)
+        return (rows, cols), own
+
+
+def psf_reach(psf: PSFEx) -> float:
+    """Return half the side of the PSF model in image pixels, with the three taps that Lanczos interpolation adds."""
+    return (0.5 * psf.masks.shape[-1] + 3.0) * psf.sampling
+
+
+def stamp_half(reach: float, psf: PSFEx, local: galsim.JacobianWCS) -> int:
+    """Return half the side (side = 2 half + 1) of a stamp that loses at most `profiles.LOST_LIGHT` of the light.
+
+    Parameters
+    ----------
+    reach : float
+        `profiles.light_radius` of the object, arcsec.
+    psf : PSFEx
+        PSF of the chip.
+    local : galsim.JacobianWCS
+        WCS at the object.
+    """
+    smallest = np.linalg.svd(local.getMatrix(), compute_uv=False)[-1]
+    return int(np.ceil(reach / smallest + psf_reach(psf))) + 1
+
+
+def draw(
+    row: Any,
+    at: tuple[float, float],
+    half: int,
+    psf: PSFEx,
+    wcs: ImageWCS,
+    flux: float,
+    gsparams: galsim.GSParams,
+) -> Stamp:
+    """Draw one planned object.
+
+    Parameters
+    ----------
+    row : numpy.void
+        Row of the plan.
+    at : tuple of float
+        Zero-offset (row, col) of the centre on the chip.
+    half : int
+        From `stamp_half`.
+    psf, wcs : PSFEx, ImageWCS
+        Of the chip.
+    flux : float
+        Flux in units of the chip.
+    gsparams : galsim.GSParams
+        Accuracy of galaxies.
+
+    Returns
+    -------
+    Stamp
+        Its sum is `flux` within `profiles.LOST_LIGHT`; exactly, for stars.
+
+    Raises
+    ------
+    InjectionError
+        When GalSim cannot draw it, or light is lost.
+
+    Notes
+    -----
+    PSFEx models include the pixel, so nothing is integrated over pixels again. A star is its interpolated PSF model,
+    normalised to sum 1 as every PSF stamp of the package is; a galaxy is convolved in Fourier space.
+    """
+    middle = int(np.floor(at[0] + 0.5)), int(np.floor(at[1] + 0.5))
+    side = 2 * half + 1
+    offset = galsim.PositionD(at[1] - middle[1], at[0] - middle[0])
+    image = galsim.ImageD(side, side, scale=1.0)
+    try:
+        model = psf.profile(*at)
+        star = row["model"] == "star"
+        if not star:
+            shape: Any = (row[name] for name in profiles.PARAMETERS)
+            local = wcs.galsim.local(image_pos=galsim.PositionD(at[1] + 1.0, at[0] + 1.0))
+            model = galsim.Convolve(local.profileToImage(profiles.profile(*shape)), model, gsparams=gsparams)
+        with warnings.catch_warnings():
+            # GalSim only warns of a Fourier transform larger than allowed.
+            warnings.simplefilter("error", galsim.GalSimWarning)
+            model.drawImage(image=image, offset=offset, method="no_pixel")
+    except (galsim.GalSimError, galsim.GalSimWarning) as error:
+        raise InjectionError(
+            f"GalSim cannot draw object {row['bal_id']} ({row['inj_type']}, catalogue row {row['cat_row']}): {error}",
+            remedy="cut such objects with t_max, or raise stamp.gsparams.maximum_fft_size",
+        ) from error
+    total = float(image.array.sum())
+    if not abs(total - 1.0) <= (_STAR_TOLERANCE if star else profiles.LOST_LIGHT):
+        raise InjectionError(
+            f"object {row['bal_id']} ({row['inj_type']}) has {total:.6f} of its flux in its stamp of {side} pixels"
+        )
+    return Stamp(middle[0] - half, middle[1] - half, image.array * (flux / total if star else flux))
+
+
+def poisson_noise(pixels: NDArray[np.float64], gain: float, random: np.random.Generator) -> NDArray[np.float64]:
+    """Return the Poisson noise of drawn light: zero mean, variance light / gain.
+
+    Parameters
+    ----------
+    pixels : ndarray of float64
+        Drawn light; pixels at or below zero (lobes of the PSF model) get no noise.
+    gain : float
+        Electrons per unit.
+    random : numpy.random.Generator
+        The stream of this chip and object.
+    """
+    electrons = np.maximum(pixels, 0.0) * gain
+    return (random.poisson(electrons) - electrons) / gain

@@ -1,0 +1,37 @@
+"""What happened to an injected object, on one chip and altogether."""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = ["ChipFlag", "Outcome"]
+
+
+class ChipFlag(enum.IntFlag):
+    """One object on one chip."""
+
+    DRAWN = 1
+    """Its light was added."""
+    CENTRE_ON_CHIP = 2
+    """Its centre lies between the first and last pixel centres of the chip."""
+    CLIPPED_BY_EDGE = 4
+    """Part of its stamp lies outside the chip."""
+    CENTRE_MASKED = 8
+    """The weight of the pixel at its centre is zero."""
+    SATURATED = 16
+    """Image plus removed sky reaches the chip's SATURATE at the object's brightest pixel."""
+
+
+class Outcome(enum.IntFlag):
+    """One object in all bands; 0 when its centre was drawn, unmasked and unsaturated, in every band."""
+
+    NOT_ON_ANY_CHIP = 1
+    """No chip of any band got light of it."""
+    MISSING_BAND = 2
+    """In at least one band no chip holds its centre."""
+    CLIPPED_BY_EDGE = 4
+    """In at least one band every chip that holds its centre lacks more than 1 % of its light."""
+    CENTRE_MASKED = 8
+    """In at least one band all chips that hold its centre have zero weight there."""
+    SATURATED = 16
+    """At least one chip that holds its centre is saturated by it."""
