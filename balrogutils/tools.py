@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ _NAMES = {
     "fpack": ("fpack",),
     "funpack": ("funpack",),
 }
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PACKAGES = {
     "sextractor": "source-extractor",
     "swarp": "swarp",
@@ -48,6 +50,11 @@ def executable(tool: str) -> str:
         if found:
             return found
     raise ToolError(f"{tool} is not installed", remedy=f"apt-get install {_PACKAGES[tool]}, or run make install")
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process with its parent: a killed job leaves no program behind."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _tail(log: Path, lines: int = 15) -> str:
@@ -108,6 +115,7 @@ def run_tool(
             cwd=cwd,
             env={**os.environ, **(environment or {})},
             start_new_session=True,
+            preexec_fn=_die_with_parent,
         )
         try:
             status = process.wait(timeout)

@@ -3,8 +3,12 @@
 import json
 import os
 import stat
+import subprocess
+import sys
+import time
 
 import numpy as np
+import psutil
 import pytest
 
 from balrogutils.errors import BalrogError, ConfigError, InputError, ProductError, ToolError, did_you_mean
@@ -209,3 +213,20 @@ def test_a_missing_tool_names_its_package(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolError, match="apt-get install source-extractor"):
         run_tool("sextractor", [], log=tmp_path / "log")
+
+
+def test_a_killed_job_leaves_no_program_behind(fake_tool, tmp_path):
+    _, log = fake_tool(f"echo $$ > '{tmp_path}/pid'; exec sleep 600\n")
+    job = subprocess.Popen(
+        [sys.executable, "-c", f"from balrogutils.tools import run_tool; run_tool('psfex', [], log={str(log)!r})"]
+    )
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    job.kill()
+    job.wait()
+    pid = int((tmp_path / "pid").read_text())
+    while time.monotonic() < deadline and psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie":
+        time.sleep(0.05)
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"

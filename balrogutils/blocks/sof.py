@@ -1,0 +1,100 @@
+"""Block 64: single-object fits of a tile, base run or realization."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from balrogutils.context import Context
+from balrogutils.errors import ProductError
+from balrogutils.fitting.chunks import Chunk, collate, partition, run_chunks
+from balrogutils.fitting.medsource import MedsSource
+from balrogutils.products import Step, read_manifest, sha256
+from balrogutils.settings.sof import Sof
+
+__all__ = ["sof"]
+
+KIND = "sof"
+_log = logging.getLogger(__name__)
+
+
+def _digest(context: Context, band: str) -> str:
+    """Return the SHA-256 of a MEDS file, from its manifest when that still speaks of the file as it is."""
+    path, manifest = context.tree.meds(band), context.tree.manifest("meds", band)
+    if manifest.is_file():
+        status = path.stat()
+        for entry in read_manifest(manifest)["outputs"]:
+            same = Path(entry["path"]) == path and entry["size"] == status.st_size
+            if same and entry.get("mtime_ns") == status.st_mtime_ns:
+                return str(entry["sha256"])
+    return sha256(path)
+
+
+def _settings(context: Context) -> tuple[Path, Sof]:
+    base = context.site.base
+    path = context.pipeline.config_file("sof_config", base / "sof-config", base)
+    return path, Sof.load(path, context.campaign)
+
+
+def sof(context: Context, workers: int) -> None:
+    """Fit every object of the tile's MEDS files, all bands together.
+
+    Parameters
+    ----------
+    context : Context
+        Tile, base run or realization.
+    workers : int
+        Processes. Changes no value and no product.
+
+    Raises
+    ------
+    ConfigError
+        The fit configuration is wrong, or wants a band that the tile does not have.
+    ProductError
+        A MEDS file is missing or damaged, or the bands hold different objects.
+    FitError
+        A fitting process died; what is finished is reused by the next run.
+    """
+    tree = context.tree
+    path, settings = _settings(context)
+    bands = settings.bands(context.bands)
+    meds = {band: tree.meds(band) for band in bands}
+    for band, file in meds.items():
+        if not file.is_file():
+            raise ProductError(
+                "a MEDS file is not there",
+                tile=context.tile,
+                band=band,
+                file=file,
+                remedy="run block 32 first" if context.realization is not None else "run block 4 first",
+            )
+    config = {"sof": settings.model_dump(mode="json"), "bands": list(bands)}
+    seeds = {"global_seed": settings.global_seed}
+    with Step(tree.manifest(KIND), KIND, about=context.about(), config=config, seeds=seeds) as step:
+        step.read(path, *meds.values())
+        inputs = {band: _digest(context, band) for band in bands}
+        with MedsSource(meds) as source:
+            count = source.size
+        if count == 0:
+            raise ProductError("the MEDS files hold no object", tile=context.tile, file=next(iter(meds.values())))
+        chunks = [
+            Chunk(
+                first=first,
+                last=last,
+                product=tree.fit_chunk(KIND, first, last),
+                manifest=tree.manifest(f"{KIND}-chunk{first:06d}-{last:06d}"),
+                meds=meds,
+                settings=settings,
+                about=context.about(),
+                inputs=inputs,
+            )
+            for first, last in partition(count, settings.jobs.chunksize)
+        ]
+        reused = run_chunks(chunks, workers)
+        rows = collate(chunks, tree.fit(KIND))
+        step.wrote(tree.fit(KIND), *(chunk.product for chunk in chunks))
+        good = int(np.count_nonzero(rows["flags"] == 0))
+        step.count(objects=len(rows), good=good, flagged=len(rows) - good, chunks=len(chunks), chunks_reused=reused)
+        _log.info("%s: %d objects in %s fit, %d flagged", context.tile, good, "".join(bands), len(rows) - good)

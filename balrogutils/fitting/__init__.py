@@ -1,0 +1,1 @@
+"""Gaussian mixtures, models, priors, solver, PSF fits, and the fits of whole catalogues."""

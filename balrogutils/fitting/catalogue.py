@@ -1,0 +1,156 @@
+"""The tables of a fit run: columns, units and fills of the DES catalogues."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from balrogutils.fitting.flags import FitFlag, ObjectFlag
+
+__all__ = ["MAGZP", "epoch_rows", "epoch_units", "magnitude", "model_rows", "model_units"]
+
+MAGZP = 30.0
+FILL = -9999.0
+FILL_ERROR = 9999.0
+IMAGE_ID = "S49"
+
+Rows = NDArray[Any]
+
+
+def magnitude(flux: Any) -> NDArray[np.float64]:
+    """Return AB magnitudes of fluxes at zero point 30; fluxes below 0.001 count as 0.001."""
+    return MAGZP - 2.5 * np.log10(np.maximum(flux, 0.001))
+
+
+def _model_dtype(model: str, nband: int) -> list[tuple[Any, ...]]:
+    common: list[tuple[Any, ...]] = [
+        ("id", "i8"),
+        ("number", "i4"),
+        ("ra", "f8"),
+        ("dec", "f8"),
+        ("nimage_tot", "i4", (nband,)),
+        ("nimage_use", "i4", (nband,)),
+        ("fofid", "i8"),
+        ("flags", "i4"),
+        ("obj_flags", "i4"),
+        ("psf_flags", "i4", (nband,)),
+        ("time_last_fit", "f8"),
+        ("box_size", "i2"),
+        ("psf_flux", "f8", (nband,)),
+        ("psf_flux_err", "f8", (nband,)),
+        ("psf_flux_s2n", "f8", (nband,)),
+        ("psf_mag", "f8", (nband,)),
+        ("mask_frac", "f8"),
+        ("psfrec_T", "f8"),
+        ("psfrec_g", "f8", (2,)),
+    ]
+    npar = 5 + nband
+    block: list[tuple[Any, ...]] = [
+        ("flags", "i4"),
+        ("pars", "f8", (npar,)),
+        ("pars_cov", "f8", (npar, npar)),
+        ("g", "f8", (2,)),
+        ("g_cov", "f8", (2, 2)),
+        ("T", "f8"),
+        ("T_err", "f8"),
+        ("T_s2n", "f8"),
+        ("flux", "f8", (nband,)),
+        ("flux_cov", "f8", (nband, nband)),
+        ("flux_s2n", "f8", (nband,)),
+        ("mag", "f8", (nband,)),
+        ("logsb", "f8", (nband,)),
+        ("s2n_w", "f8"),
+        ("chi2per", "f8"),
+        ("dof", "f8"),
+        ("flags_r", "i4"),
+        ("s2n_r", "f8"),
+        ("T_r", "f8"),
+        ("psf_T_r", "f8"),
+        ("max_flags", "i4"),
+        ("max_pars", "f8", (npar,)),
+        ("max_pars_cov", "f8", (npar, npar)),
+        ("weight", "f8"),
+    ]
+    return common + [(f"{model}_{column[0]}", *column[1:]) for column in block]
+
+
+def model_rows(model: str, nband: int, count: int) -> Rows:
+    """Return `count` rows of ``model_fits``, filled as not attempted.
+
+    Values that are undefined hold -9999, errors and covariances +9999; ``time_last_fit`` is 0 because no column
+    holds a clock.
+    """
+    rows = np.zeros(count, dtype=_model_dtype(model, nband))
+    for name in rows.dtype.names or ():
+        if rows[name].dtype.kind == "f":
+            rows[name] = FILL_ERROR if name.endswith(("_cov", "_err")) else FILL
+    rows["fofid"] = -9999
+    rows["time_last_fit"] = 0.0
+    rows[f"{model}_weight"] = 0.0
+    rows["flags"] = rows["obj_flags"] = ObjectFlag.NO_ATTEMPT
+    rows["psf_flags"] = ObjectFlag.NO_ATTEMPT
+    for name in ("flags", "flags_r", "max_flags"):
+        rows[f"{model}_{name}"] = FitFlag.NO_ATTEMPT
+    return rows
+
+
+def epoch_rows(npsf: int, count: int) -> Rows:
+    """Return `count` rows of ``epoch_data`` with fills; `npsf` Gaussians in each PSF mixture."""
+    dtype: list[tuple[Any, ...]] = [
+        ("id", "i8"),
+        ("number", "i4"),
+        ("band", "S8"),
+        ("band_num", "i2"),
+        ("cutout_index", "i4"),
+        ("orig_row", "f8"),
+        ("orig_col", "f8"),
+        ("file_id", "i4"),
+        ("pixel_scale", "f8"),
+        ("image_id", IMAGE_ID),
+        ("npix", "i4"),
+        ("wsum", "f8"),
+        ("wmax", "f8"),
+        ("psf_fit_flags", "i4"),
+        ("psf_model_s2n", "f8"),
+        ("psf_counts", "f8"),
+        ("psf_fit_g", "f8", (2,)),
+        ("psf_fit_T", "f8"),
+        ("psf_fit_pars", "f8", (6 * npsf,)),
+    ]
+    rows = np.zeros(count, dtype=dtype)
+    for name in ("orig_row", "orig_col", "pixel_scale", "psf_model_s2n", "psf_counts", "psf_fit_g", "psf_fit_T"):
+        rows[name] = FILL
+    rows["psf_fit_pars"] = FILL
+    rows["psf_fit_flags"] = FitFlag.NO_ATTEMPT
+    return rows
+
+
+def model_units(rows: Rows) -> dict[str, str]:
+    """Return the units of ``model_fits`` columns; fluxes are counts at zero point 30."""
+    ends = {
+        "ra": "deg",
+        "dec": "deg",
+        "box_size": "pixel",
+        "_T": "arcsec2",
+        "_T_err": "arcsec2",
+        "_T_r": "arcsec2",
+        "_flux": "count",
+        "_flux_err": "count",
+        "_flux_cov": "count2",
+        "_mag": "mag",
+    }
+    names: Sequence[str] = rows.dtype.names or ()
+    return {
+        name: unit
+        for name in names
+        for end, unit in ends.items()
+        if (name.endswith(end) if end[0] == "_" else name == end)
+    }
+
+
+def epoch_units() -> dict[str, str]:
+    """Return the units of ``epoch_data`` columns."""
+    return {"orig_row": "pixel", "orig_col": "pixel", "pixel_scale": "arcsec", "psf_fit_T": "arcsec2"}

@@ -1,0 +1,228 @@
+"""Fits of a whole catalogue in chunks over processes; a finished chunk is a checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from balrogutils import __version__
+from balrogutils.errors import FitError, ProductError
+from balrogutils.fitsfile import Table, read_table, write_tables
+from balrogutils.fitting.catalogue import MAGZP, Rows, epoch_units, model_units
+from balrogutils.fitting.medsource import MedsSource
+from balrogutils.fitting.sof import Fitter
+from balrogutils.products import Step, read_manifest, sha256
+from balrogutils.progress import track
+from balrogutils.settings.sof import Sof
+
+__all__ = ["Chunk", "collate", "is_done", "partition", "run_chunk", "run_chunks"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows `first` to `last` (both included) of one fit run, and everything a process needs to fit them.
+
+    `inputs` names what the values depend on (digests of the MEDS files); a chunk made of other inputs is not reused.
+    """
+
+    first: int
+    last: int
+    product: Path
+    manifest: Path
+    meds: Mapping[str, Path]
+    settings: Sof
+    about: Mapping[str, Any]
+    inputs: Mapping[str, str]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What the chunk's manifest keeps, and is compared with."""
+        settings = self.settings.model_dump(mode="json")
+        # How the objects are shared out changes no value.
+        settings.pop("jobs")
+        return {
+            "sof": settings,
+            "bands": list(self.meds),
+            "inputs": dict(self.inputs),
+            "rows": [self.first, self.last],
+        }
+
+
+def partition(count: int, size: int) -> list[tuple[int, int]]:
+    """Return the first and last row of each chunk of at most `size` of `count` objects."""
+    return [(first, min(first + size, count) - 1) for first in range(0, count, size)]
+
+
+def is_done(chunk: Chunk) -> bool:
+    """Whether the chunk's product is whole and was made from these inputs, settings and this version."""
+    if not (chunk.manifest.is_file() and chunk.product.is_file()):
+        return False
+    try:
+        made = read_manifest(chunk.manifest)
+    except ProductError:
+        return False
+    text = json.dumps(chunk.config, sort_keys=True, default=str)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    outputs = {entry["path"]: entry["sha256"] for entry in made["outputs"]}
+    return (
+        made.get("config_sha256") == digest
+        and made.get("version") == __version__
+        and outputs.get(str(chunk.product)) == sha256(chunk.product)
+    )
+
+
+def _meta(chunk: Chunk) -> Rows:
+    settings = chunk.settings
+    text = json.dumps(chunk.config["sof"], sort_keys=True)
+    values = {
+        "run": settings.run,
+        "bands": ",".join(chunk.meds),
+        "model": settings.model,
+        "psf_model": settings.psf_pars.model,
+        "version": __version__,
+        "config": text,
+    }
+    # fitsio has no zero-length strings.
+    dtype: list[tuple[str, str]] = [(name, f"S{max(len(value), 1)}") for name, value in values.items()]
+    rows = np.zeros(1, dtype=[*dtype, ("global_seed", "i8"), ("magzp_ref", "f8")])
+    for name, value in values.items():
+        rows[name] = value.encode()
+    rows["global_seed"], rows["magzp_ref"] = settings.global_seed, MAGZP
+    return rows
+
+
+def _tables(model: Rows, epochs: Rows, meta: Rows) -> list[Table]:
+    return [
+        Table("model_fits", model, model_units(model)),
+        Table("epoch_data", epochs, epoch_units()),
+        Table("meta_data", meta),
+    ]
+
+
+def run_chunk(chunk: Chunk) -> tuple[int, int]:
+    """Fit one chunk and write its product and manifest.
+
+    Returns
+    -------
+    (int, int)
+        Objects, and how many of them are flagged.
+    """
+    fitter = Fitter(chunk.settings, tuple(chunk.meds))
+    seeds = {"global_seed": chunk.settings.global_seed}
+    with (
+        Step(chunk.manifest, "sof chunk", about=chunk.about, config=chunk.config, seeds=seeds) as step,
+        MedsSource(chunk.meds, region=fitter.rules.use_region) as source,
+    ):
+        models, epochs = [], []
+        for target in source.targets(chunk.first, chunk.last):
+            row, used = fitter(target)
+            models.append(row)
+            epochs.append(used)
+        model = np.concatenate(models)
+        write_tables(chunk.product, _tables(model, np.concatenate(epochs), _meta(chunk)))
+        step.wrote(chunk.product)
+        flagged = int(np.count_nonzero(model["flags"]))
+        step.count(objects=len(model), flagged=flagged)
+    return len(model), flagged
+
+
+def run_chunks(chunks: Sequence[Chunk], workers: int) -> int:
+    """Fit every chunk that is not done already.
+
+    Parameters
+    ----------
+    chunks : sequence of Chunk
+        All chunks of the run.
+    workers : int
+        Processes; 1 fits in this one. Changes no value.
+
+    Returns
+    -------
+    int
+        Chunks reused.
+
+    Raises
+    ------
+    BalrogError
+        From any chunk; the chunks that finished stay and are reused next time.
+    FitError
+        When a process died.
+    """
+    todo = [chunk for chunk in chunks if not is_done(chunk)]
+    reused = len(chunks) - len(todo)
+    if reused:
+        _log.info("%d of %d chunks are already there", reused, len(chunks))
+    objects = flagged = 0
+    for count, bad in track(_results(todo, workers), "fitting chunks", total=len(todo), unit="chunk"):
+        objects, flagged = objects + count, flagged + bad
+    _log.info("fitted %d objects, %d flagged", objects, flagged)
+    return reused
+
+
+def _results(chunks: Sequence[Chunk], workers: int) -> Iterator[tuple[int, int]]:
+    if workers <= 1 or len(chunks) <= 1:
+        yield from map(run_chunk, chunks)
+        return
+    # spawn: a forked child of a process with threads can hang.
+    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(run_chunk, chunk) for chunk in chunks]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise FitError(
+                "a fitting process died",
+                tile=str(chunks[0].about.get("tile")),
+                remedy="check memory; run again to go on",
+            ) from error
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def collate(chunks: Sequence[Chunk], path: Path) -> Rows:
+    """Put the chunks together, in order, and write the catalogue.
+
+    Parameters
+    ----------
+    chunks : sequence of Chunk
+        All chunks, in order; at least one.
+    path : Path
+        Final name of the catalogue: ``model_fits``, ``epoch_data``, ``meta_data``.
+
+    Returns
+    -------
+    ndarray
+        The rows of ``model_fits``.
+
+    Raises
+    ------
+    ProductError
+        When a chunk has other rows than it should.
+    """
+    models, epochs = [], []
+    for chunk in chunks:
+        rows = read_table(chunk.product, "model_fits")
+        if len(rows) != chunk.last - chunk.first + 1:
+            raise ProductError(
+                f"a chunk has {len(rows)} rows for objects {chunk.first} to {chunk.last}",
+                file=chunk.product,
+                remedy="remove it and run block 64 again",
+            )
+        models.append(rows)
+        epochs.append(read_table(chunk.product, "epoch_data"))
+    model = np.concatenate(models)
+    write_tables(path, _tables(model, np.concatenate(epochs), _meta(chunks[0])))
+    return model

@@ -1,0 +1,230 @@
+"""Prior probabilities as rows of a least-squares problem: residual^2 = -2 ln p, with analytic slopes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from balrogutils.errors import FitError
+
+__all__ = ["CenPrior", "CosmosSersic", "Flat", "GPriorBA", "JointPrior", "Normal", "Prior", "ShapePrior", "TwoSidedErf"]
+
+F64 = NDArray[np.float64]
+_OUT = (math.nan, math.nan)
+# Below this |g| the touching parabola gets no steeper.
+_CUSP = 0.01
+
+
+class Prior(Protocol):
+    """A prior of one number."""
+
+    def row(self, x: float) -> tuple[float, float]:
+        """Return the residual and its slope at `x`; NaN where the probability is zero."""
+        ...
+
+
+class ShapePrior(Protocol):
+    """A prior of the shape (g1, g2)."""
+
+    def rows(self, g1: float, g2: float) -> list[tuple[float, float, float]]:
+        """Return rows (residual, slope by g1, slope by g2); NaN residual where the probability is zero."""
+        ...
+
+
+@dataclass(frozen=True)
+class Flat:
+    """Constant between `low` and `high`, impossible outside."""
+
+    low: float
+    high: float
+
+    def row(self, x: float) -> tuple[float, float]:
+        """Return (0, 0) inside, NaN outside."""
+        return (0.0, 0.0) if self.low <= x <= self.high else _OUT
+
+
+@dataclass(frozen=True)
+class Normal:
+    """A Gaussian, optionally cut at `low` and `high`."""
+
+    mean: float
+    sigma: float
+    low: float = -math.inf
+    high: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not self.sigma > 0.0:
+            raise FitError(f"a Gaussian prior needs a positive width, not {self.sigma}")
+
+    def row(self, x: float) -> tuple[float, float]:
+        """Return ((x - mean) / sigma, 1 / sigma)."""
+        return ((x - self.mean) / self.sigma, 1.0 / self.sigma) if self.low <= x <= self.high else _OUT
+
+
+@dataclass(frozen=True)
+class TwoSidedErf:
+    """Flat with soft edges: p = erf((high - x) / width_high) / 2 + erf((x - low) / width_low) / 2."""
+
+    low: float
+    width_low: float
+    high: float
+    width_high: float
+
+    def __post_init__(self) -> None:
+        if not (self.width_low > 0.0 and self.width_high > 0.0 and self.low < self.high):
+            raise FitError(f"a TwoSidedErf prior needs min < max and positive widths, not {self}")
+
+    def row(self, x: float) -> tuple[float, float]:
+        """Return sqrt(-2 ln p), negative on the low side, and its slope."""
+        a, b = (x - self.low) / self.width_low, (self.high - x) / self.width_high
+        # 1 - p through erfc keeps the residual exact where p is within rounding of 1.
+        missing = 0.5 * (math.erfc(a) + math.erfc(b))
+        if not missing < 1.0:
+            return _OUT
+        residual = math.sqrt(max(-2.0 * math.log1p(-missing), 0.0))
+        if residual < 1e-150:
+            return 0.0, 0.0
+        sides = math.exp(-min(a * a, 700.0)) / self.width_low, math.exp(-min(b * b, 700.0)) / self.width_high
+        slope = -(sides[0] - sides[1]) / math.sqrt(math.pi) / (1.0 - missing) / residual
+        return (residual, slope) if sides[1] >= sides[0] else (-residual, -slope)
+
+
+@dataclass(frozen=True)
+class CenPrior:
+    """Round Gaussian of width `sigma` (arcsec) on both coordinates of the centre."""
+
+    sigma: float
+
+    def row(self, x: float) -> tuple[float, float]:
+        """Return the row of one coordinate."""
+        return x / self.sigma, 1.0 / self.sigma
+
+
+@dataclass(frozen=True)
+class GPriorBA:
+    """Bernstein & Armstrong (2014): ln p = 2 ln(1 - g^2) - g^2 / (2 sigma^2)."""
+
+    sigma: float
+
+    def rows(self, g1: float, g2: float) -> list[tuple[float, float, float]]:
+        """Return two rows along (g1, g2), so that the problem is smooth at g = 0."""
+        gg = g1 * g1 + g2 * g2
+        if not gg < 1.0:
+            return [(math.nan, math.nan, math.nan)]
+        # residual^2 = 4 ln(1 / (1 - g^2)) + g^2 / sigma^2 = g^2 h^2
+        if gg < 1e-5:
+            # Series of ln(1 - g^2): the closed form loses its digits here.
+            h = math.sqrt(4.0 + 2.0 * gg + 1.0 / self.sigma**2)
+            slope = (1.0 + 4.0 / 3.0 * gg) / h
+        else:
+            h = math.sqrt(-4.0 * math.log1p(-gg) / gg + 1.0 / self.sigma**2)
+            # dh / d(g^2)
+            slope = 0.5 * (4.0 / ((1.0 - gg) * gg) + 4.0 * math.log1p(-gg) / gg**2) / h
+        cross = 2.0 * g1 * g2 * slope
+        return [
+            (g1 * h, h + 2.0 * g1 * g1 * slope, cross),
+            (g2 * h, cross, h + 2.0 * g2 * g2 * slope),
+        ]
+
+
+@dataclass(frozen=True)
+class CosmosSersic:
+    """Ellipticities of Sersic fits to COSMOS galaxies, as the DES Y3 runs used.
+
+    p = A (1 - exp((g - 1) / a)) (1 + erf((gm - g) / gs)) / 2 / ((1 + g) sqrt(g^2 + g0^2)).
+    """
+
+    amplitude: float = 0.0250834
+    a: float = 1.98317
+    g0: float = 0.0793992
+    gm: float = 0.706151
+    gs: float = 0.124546
+
+    def rows(self, g1: float, g2: float) -> list[tuple[float, float, float]]:
+        """Return one row of |g|."""
+        g = math.hypot(g1, g2)
+        if not g < 1.0:
+            return [(math.nan, math.nan, math.nan)]
+        decay = math.exp((g - 1.0) / self.a)
+        z = (self.gm - g) / self.gs
+        cut = 0.5 * math.erfc(-z)
+        if cut <= 0.0:
+            return [(math.nan, math.nan, math.nan)]
+        p = self.amplitude * (1.0 - decay) * cut / ((1.0 + g) * math.sqrt(g * g + self.g0**2))
+        residual = math.sqrt(-2.0 * math.log(p))
+        by_g = (
+            -decay / self.a / (1.0 - decay)
+            - math.exp(-z * z) / math.sqrt(math.pi) / self.gs / cut
+            - 1.0 / (1.0 + g)
+            - g / (g * g + self.g0**2)
+        )
+        slope = -by_g / residual
+        # |g| has no direction at 0; the probability is largest there, so no slope is the right one.
+        return [(residual, slope * g1 / g, slope * g2 / g)] if g > 1e-12 else [(residual, 0.0, 0.0)]
+
+
+@dataclass(frozen=True)
+class JointPrior:
+    """Priors of the vector v, u, g1, g2, T, flux of each band."""
+
+    cen: CenPrior | None
+    shape: ShapePrior | None
+    size: Prior
+    flux: Sequence[Prior]
+
+    @property
+    def nrow(self) -> int:
+        """Number of informative rows, as they count in the degrees of freedom."""
+        return (2 if self.cen else 0) + (1 if self.shape else 0) + 1 + len(self.flux)
+
+    def add(self, pars: F64, normal: F64, gradient: F64, *, stepping: bool = False) -> float:
+        """Add the prior rows to the normal equations.
+
+        Parameters
+        ----------
+        pars, gradient : ndarray, shape (5 + nband,)
+            Parameters, and half the gradient of chi^2 (added to).
+        normal : ndarray, shape (5 + nband, 5 + nband)
+            Added to.
+        stepping : bool
+            Whether `normal` is to propose steps, not to give errors. A shape prior with a cusp at g = 0 then adds
+            the curvature of the parabola that touches it from above, (d chi^2/2 / d|g|) / |g| in both directions,
+            so that steps end at the cusp and do not jump across it again and again.
+
+        Returns
+        -------
+        float
+            Sum of the squared residuals; NaN where the probability is zero.
+        """
+        total = 0.0
+        singles: list[tuple[int, Prior]] = [(4, self.size), *((5 + k, prior) for k, prior in enumerate(self.flux))]
+        if self.cen is not None:
+            singles += [(0, self.cen), (1, self.cen)]
+        for index, prior in singles:
+            residual, slope = prior.row(float(pars[index]))
+            if residual == 0.0 == slope:
+                continue
+            total += residual * residual
+            gradient[index] += residual * slope
+            normal[index, index] += slope * slope
+        if self.shape is not None:
+            rows = self.shape.rows(float(pars[2]), float(pars[3]))
+            for residual, slope1, slope2 in rows:
+                total += residual * residual
+                gradient[2] += residual * slope1
+                gradient[3] += residual * slope2
+                if stepping and len(rows) == 1:
+                    curvature = residual * math.hypot(slope1, slope2) / max(math.hypot(pars[2], pars[3]), _CUSP)
+                    normal[2, 2] += curvature
+                    normal[3, 3] += curvature
+                    continue
+                normal[2, 2] += slope1 * slope1
+                normal[3, 3] += slope2 * slope2
+                normal[2, 3] += slope1 * slope2
+                normal[3, 2] += slope1 * slope2
+        return total

@@ -1,0 +1,209 @@
+"""Levenberg-Marquardt on normal equations, never on a stored Jacobian."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+__all__ = ["LMOptions", "Solution", "Status", "invert", "judge", "minimise", "propose"]
+
+F64 = NDArray[np.float64]
+Evaluate = Callable[[F64, F64, F64], float]
+
+DAMPING_START = 1e-3
+DAMPING_MAX = 1e14
+
+
+class Status(enum.IntEnum):
+    """How a minimisation ended."""
+
+    CONVERGED = 0
+    MAXFEV = 1
+    BAD_START = 2
+    """The function cannot be evaluated at the start."""
+    NOT_FINITE = 3
+    """chi^2 or its gradient is not finite at the start."""
+
+
+@dataclass(frozen=True)
+class LMOptions:
+    """Limits of a minimisation.
+
+    Parameters
+    ----------
+    maxfev : int
+        Evaluations at most.
+    ftol : float
+        Converged when a step lowered chi^2, and was predicted to, by less than ``ftol * min(chi^2, 1)``. chi^2 is in
+        units of the noise, so this bounds the distance to the optimum in standard errors however many pixels there
+        are.
+    xtol : float
+        Converged when an accepted step is shorter than `xtol` times the parameters, both scaled by their own
+        curvature, and predicted to lower chi^2 by less than 1e-2.
+    """
+
+    maxfev: int = 2000
+    ftol: float = 5e-5
+    xtol: float = 5e-5
+
+
+class Solution(NamedTuple):
+    """Where a minimisation ended: parameters, chi^2, normal matrix and half gradient there."""
+
+    status: Status
+    pars: F64
+    chi2: float
+    normal: F64
+    gradient: F64
+    nfev: int
+
+
+@njit(cache=True)
+def propose(normal, gradient, scale, damping, step):
+    """Solve (A + damping diag(scale)) step = -g by Cholesky; returns the predicted fall of chi^2, negative if not
+    positive definite.
+
+    `scale` holds the largest diagonal seen so far, floored where a parameter has no influence.
+    """
+    n = gradient.shape[0]
+    lower = np.empty((n, n))
+    size = np.empty(n)
+    for i in range(n):
+        size[i] = 1.0 / math.sqrt(scale[i]) if scale[i] > 0.0 else 1.0
+    for i in range(n):
+        for j in range(i + 1):
+            total = normal[i, j] * size[i] * size[j]
+            if i == j:
+                total += damping
+            for k in range(j):
+                total -= lower[i, k] * lower[j, k]
+            if i == j:
+                if not total > 1e-15:
+                    return -1.0
+                lower[i, i] = math.sqrt(total)
+            else:
+                lower[i, j] = total / lower[j, j]
+    for i in range(n):
+        total = -gradient[i] * size[i]
+        for k in range(i):
+            total -= lower[i, k] * step[k]
+        step[i] = total / lower[i, i]
+    for i in range(n - 1, -1, -1):
+        total = step[i]
+        for k in range(i + 1, n):
+            total -= lower[k, i] * step[k]
+        step[i] = total / lower[i, i]
+    predicted = 0.0
+    for i in range(n):
+        step[i] *= size[i]
+    for i in range(n):
+        total = 2.0 * gradient[i]
+        for k in range(n):
+            total += normal[i, k] * step[k]
+        predicted -= step[i] * total
+    return predicted
+
+
+@njit(cache=True)
+def judge(actual, predicted, damping, growth):
+    """Return (damping, growth) after a step, by the ratio of actual to predicted fall of chi^2 (Nielsen 1999)."""
+    if not actual > 0.0:
+        return damping * growth, growth * 2.0
+    ratio = actual / predicted if predicted > 0.0 else 1.0
+    return damping * max(0.1, 1.0 - (2.0 * min(ratio, 2.0) - 1.0) ** 3), 2.0
+
+
+@njit(cache=True)
+def scaled_norm(vector, scale):
+    """Return sqrt(sum of scale * vector^2)."""
+    total = 0.0
+    for i in range(vector.shape[0]):
+        total += scale[i] * vector[i] * vector[i]
+    return math.sqrt(total)
+
+
+def minimise(evaluate: Evaluate, start: F64, options: LMOptions) -> Solution:
+    """Minimise chi^2 from `start`.
+
+    Parameters
+    ----------
+    evaluate : callable
+        ``evaluate(pars, normal, gradient) -> chi2`` fills A and half the gradient of chi^2; NaN where it cannot be
+        evaluated.
+    start : ndarray, shape (npar,)
+        First guess.
+    options : LMOptions
+        Limits; the number of evaluations never exceeds ``maxfev``.
+
+    Returns
+    -------
+    Solution
+        With the best parameters seen, whatever the status.
+    """
+    pars = np.array(start, float)
+    n = pars.size
+    normal, gradient, trial_normal, trial_gradient = np.empty((n, n)), np.empty(n), np.empty((n, n)), np.empty(n)
+    step = np.empty(n)
+    chi2 = evaluate(pars, normal, gradient)
+    nfev = 1
+    if math.isnan(chi2):
+        return Solution(Status.BAD_START, pars, math.nan, normal, gradient, nfev)
+    if not (math.isfinite(chi2) and np.all(np.isfinite(gradient)) and np.all(np.isfinite(normal))):
+        return Solution(Status.NOT_FINITE, pars, math.nan, normal, gradient, nfev)
+    scale = np.diag(normal).copy()
+    damping, growth = DAMPING_START, 2.0
+    status = Status.MAXFEV
+    while nfev < options.maxfev:
+        predicted = propose(normal, gradient, scale, damping, step)
+        small = options.ftol * min(chi2, 1.0)
+        if predicted < 0.0 or not np.all(np.isfinite(step)):
+            damping, growth = judge(-1.0, predicted, damping, growth)
+            if damping > DAMPING_MAX:
+                break
+            continue
+        trial = pars + step
+        trial_chi2 = evaluate(trial, trial_normal, trial_gradient)
+        nfev += 1
+        finite = math.isfinite(trial_chi2) and bool(np.all(np.isfinite(trial_gradient)))
+        actual = chi2 - trial_chi2 if finite else -1.0
+        if finite and actual >= 0.0:
+            short = scaled_norm(step, scale) <= options.xtol * scaled_norm(trial, scale) and predicted <= 1e-2
+            pars, chi2 = trial, trial_chi2
+            normal, trial_normal = trial_normal, normal
+            gradient, trial_gradient = trial_gradient, gradient
+            scale = np.maximum(scale, np.diag(normal))
+            if (actual <= small and predicted <= small) or (short and damping < 1.0):
+                status = Status.CONVERGED
+                break
+        elif finite and predicted <= small and -actual <= small:
+            # Rounding, or the cusp of a prior: nothing left to gain.
+            status = Status.CONVERGED
+            break
+        damping, growth = judge(actual, predicted, damping, growth)
+        if damping > DAMPING_MAX:
+            # No step, however short, lowers chi^2: a minimum as far as the arithmetic can tell, if the slope agrees.
+            status = Status.CONVERGED if predicted <= 1e-6 * max(chi2, 1.0) else Status.MAXFEV
+            break
+    return Solution(status, pars, chi2, normal, gradient, nfev)
+
+
+def invert(normal: F64) -> F64 | None:
+    """Return the inverse of a normal matrix; None when it is singular or not positive."""
+    diagonal = np.diag(normal)
+    if not (np.all(np.isfinite(normal)) and np.all(diagonal > 0.0)):
+        return None
+    size = 1.0 / np.sqrt(diagonal)
+    try:
+        lower = np.linalg.cholesky(normal * np.outer(size, size))
+    except np.linalg.LinAlgError:
+        return None
+    half = np.linalg.solve(lower, np.eye(size.size))
+    inverse = (half.T @ half) * np.outer(size, size)
+    return inverse if np.all(np.isfinite(inverse)) else None

@@ -1,0 +1,90 @@
+"""Priors: oracle F9."""
+
+import math
+
+import numpy as np
+import pytest
+
+from balrogutils.errors import FitError
+from balrogutils.fitting.priors import CenPrior, CosmosSersic, Flat, GPriorBA, JointPrior, Normal, TwoSidedErf
+
+
+def slope_of(prior, x, h=1e-6):
+    return (prior.row(x + h)[0] - prior.row(x - h)[0]) / (2 * h)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Normal(0, 0), lambda: TwoSidedErf(1, 0.1, 0, 0.1), lambda: TwoSidedErf(0, 0.0, 1, 0.1)]
+)
+def test_impossible_priors_are_refused(make):
+    with pytest.raises(FitError):
+        make()
+
+
+def test_outside_is_nan():
+    assert math.isnan(Flat(0, 1).row(1.5)[0])
+    assert math.isnan(Normal(0, 1, 0, 1).row(-0.1)[0])
+    assert math.isnan(TwoSidedErf(-1, 0.1, 1, 0.1).row(-9.0)[0])
+    assert math.isnan(GPriorBA(0.3).rows(0.8, 0.7)[0][0])
+    assert math.isnan(CosmosSersic().rows(1.0, 0.0)[0][0])
+    assert Flat(0, 1).row(0.5) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(("x", "lnp"), [(-1.0, -0.693147), (-0.95, -0.274108), (-0.9, -0.081915)])
+def test_two_sided_erf_values(x, lnp):
+    prior = TwoSidedErf(-1, 0.1, 1e6, 1e5)
+    assert -0.5 * prior.row(x)[0] ** 2 == pytest.approx(lnp, abs=2e-6)
+
+
+@pytest.mark.parametrize("x", [-1.05, -0.9, 0.7, 1.9, 2.05])
+def test_two_sided_erf_slope(x):
+    prior = TwoSidedErf(-1, 0.1, 2.0, 0.2)
+    assert prior.row(x)[1] == pytest.approx(slope_of(prior, x), rel=1e-5, abs=1e-12)
+
+
+def test_two_sided_erf_is_silent_inside():
+    assert TwoSidedErf(-1e4, 1.0, 1e9, 0.25e8).row(300.0) == (0.0, 0.0)
+
+
+def test_cosmos_sersic_values():
+    got = [CosmosSersic().rows(g * 0.6, g * 0.8)[0][0] for g in (0, 0.1, 0.3, 0.6, 0.8, 0.95)]
+    assert got == pytest.approx([2.0389, 2.3371, 2.8251, 3.3090, 4.0846, 5.2673], abs=1e-4)
+
+
+@pytest.mark.parametrize("prior", [CosmosSersic(), GPriorBA(0.3)])
+@pytest.mark.parametrize("g", [(0.2, -0.1), (0.001, 0.002), (-0.5, 0.4), (0.0, 0.3)])
+def test_shape_slopes(prior, g):
+    h = 1e-6
+    rows = prior.rows(*g)
+    for k, row in enumerate(rows):
+        by_1 = (prior.rows(g[0] + h, g[1])[k][0] - prior.rows(g[0] - h, g[1])[k][0]) / (2 * h)
+        by_2 = (prior.rows(g[0], g[1] + h)[k][0] - prior.rows(g[0], g[1] - h)[k][0]) / (2 * h)
+        assert row[1:] == pytest.approx((by_1, by_2), rel=1e-6, abs=1e-7)
+
+
+def test_ba_is_its_formula_and_smooth_at_zero():
+    prior = GPriorBA(0.3)
+    for g1, g2 in ((0.2, 0.1), (0.0015, 0.002), (0.0, 0.0)):
+        gg = g1 * g1 + g2 * g2
+        total = sum(row[0] ** 2 for row in prior.rows(g1, g2))
+        assert total == pytest.approx(-2 * (2 * math.log1p(-gg) - gg / (2 * 0.3**2)), rel=1e-9, abs=1e-15)
+    curvature = prior.rows(0.0, 0.0)
+    assert curvature[0][1] == pytest.approx(math.sqrt(4 + 1 / 0.09), rel=1e-12)
+
+
+@pytest.mark.parametrize("stepping", [False, True])
+def test_joint_prior_adds_rows(stepping):
+    prior = JointPrior(CenPrior(0.27), CosmosSersic(), Normal(0.5, 0.2), [Normal(10, 2), Normal(20, 3)])
+    pars = np.array([0.1, -0.2, 0.2, 0.1, 0.9, 12.0, 14.0])
+    normal, gradient = np.zeros((7, 7)), np.zeros(7)
+    total = prior.add(pars, normal, gradient, stepping=stepping)
+    shape = CosmosSersic().rows(0.2, 0.1)[0][0]
+    assert total == pytest.approx((0.05 / 0.27**2) + shape**2 + 4 + 1 + 4)
+    assert gradient[5] == pytest.approx(0.5)
+    assert gradient[6] == pytest.approx(-2 / 3)
+    for k in range(7):
+        step = np.zeros(7)
+        step[k] = 1e-6
+        ends = [prior.add(pars + s * step, np.zeros((7, 7)), np.zeros(7)) for s in (1, -1)]
+        assert gradient[k] == pytest.approx((ends[0] - ends[1]) / 4e-6, rel=1e-6)
+    assert np.all(np.linalg.eigvalsh(normal) > -1e-12)

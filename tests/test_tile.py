@@ -1,0 +1,78 @@
+"""A whole tile of real sky through the workflow, as a user runs it."""
+
+import json
+import re
+import shutil
+
+import pytest
+from conftest import CHECKOUT
+from identical import differences
+
+TILE = "DES1226+2527"
+pytestmark = pytest.mark.long
+
+
+def made(text):
+    """Rules that a dry run would run, with their counts."""
+    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", text, re.MULTILINE)}
+
+
+@pytest.fixture
+def archive(base, command):
+    """The embedded archive of real exposures, built by the command that `make tile` uses."""
+    shutil.rmtree(base / "run")
+    shutil.rmtree(base / "inputs")
+    shutil.copytree(CHECKOUT / "inputs", base / "inputs")
+    done = command("balrog", "archive", TILE)
+    assert done.returncode == 0, done.stderr
+    return base / "run" / "archive" / "decam"
+
+
+def run(command, cores, *words):
+    done = command("snakemake", "--cores", str(cores), f"tile={TILE}", *words)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def test_a_tile_on_one_and_two_cores_and_one_block_again(archive, base, command):
+    meds_data = base / "run" / "meds"
+    run(command, 1)
+    shutil.move(meds_data, base / "one core")
+    run(command, 2)
+    assert differences(base / "one core", meds_data) == []
+
+    assert "Nothing to be done" in run(command, 2)
+
+    summary = command("balrog", "summary", TILE)
+    assert summary.returncode == 0
+    blocks = json.loads((base / "run" / f"summary_{TILE}.json").read_text())["blocks"]
+    assert all(block["jobs_done"] == block["jobs"] for block in blocks)
+    assert {block["bit"] for block in blocks} == {1, 2, 4, 8, 16, 32, 64, 1024}
+
+    # Block 8 alone, then what depends on it and nothing of the base.
+    again = run(command, 2, "--forceall", "--config", "mode=8")
+    assert set(re.findall(r"^(?:local)?rule ([\w=+]+):$", again, re.MULTILINE)) <= {
+        "plan",
+        "inject",
+        "truth",
+        f"tile={TILE}",
+    }
+    plan = command("snakemake", "-n", f"tile={TILE}")
+    rules = made(plan.stdout + plan.stderr)
+    assert set(rules) == {"coadd", "detection", "catalog", "meds", "sof", "match", "total"}
+    assert rules["coadd"] == 2 * 3
+    assert rules["sof"] == 2
+    run(command, 2)
+    assert differences(base / "one core", meds_data) == []
+    assert "Nothing to be done" in run(command, 2)
+
+
+def test_appending_a_realization_changes_nothing_old(archive, base, command):
+    meds_data = base / "run" / "meds"
+    run(command, 2, "--config", "realizations=0", "mode=15")
+    old = base / "old"
+    shutil.copytree(meds_data, old)
+    run(command, 2, "--config", "realizations=0,1", "mode=15")
+    gained = differences(old, meds_data)
+    assert gained
+    assert all("balrog_images/1/" in name for name in gained)
