@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fitsio
-import galsim
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from balrogutils.errors import ProductError
 from balrogutils.products import writing
+
+if TYPE_CHECKING:
+    import galsim
 
 __all__ = ["PSFEx"]
 
@@ -129,6 +131,8 @@ class PSFEx:
         -----
         Lanczos-3 interpolation on the model's grid, the same as `galsim.des.DES_PSFEx`.
         """
+        import galsim
+
         image = galsim.Image(np.ascontiguousarray(self.grid(row, col)), scale=self.sampling)
         return galsim.InterpolatedImage(image, x_interpolant=galsim.Lanczos(3), flux=1.0)
 
@@ -179,6 +183,8 @@ class PSFEx:
         -----
         Lanczos interpolation is separable and linear in the model, so every basis image is interpolated once.
         """
+        import galsim
+
         side = self._side(size)
         count = self.masks.shape[1]
         offsets = ((np.arange(side) - (side - 1) / 2) / self.sampling)[:, np.newaxis] - (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import galsim
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -40,9 +39,13 @@ class ImageWCS:
     """
 
     def __init__(self, header: Mapping[str, Any]) -> None:
+        # GalSim takes most of a second to import; a job that asks for no position does without it.
+        import galsim
+
         cards = {str(key).upper(): header[key] for key in header.keys() if key}  # noqa: SIM118 (FITSHDR iterates over records)
         try:
             self.galsim = galsim.GSFitsWCS(header=galsim.FitsHeader(header=cards))
+            self._degrees, self._radians = galsim.degrees, galsim.radians
         except (OSError, KeyError, galsim.GalSimError) as error:
             raise ProductError(f"a header has no usable celestial WCS: {error}") from error
 
@@ -53,7 +56,7 @@ class ImageWCS:
         )
         if ra_array.size == 0:
             return np.empty(0), np.empty(0)
-        x, y = self.galsim.radecToxy(ra_array.copy(), dec_array.copy(), galsim.degrees)
+        x, y = self.galsim.radecToxy(ra_array.copy(), dec_array.copy(), self._degrees)
         return np.asarray(y) - 1.0, np.asarray(x) - 1.0
 
     def pixel_to_sky(self, row: ArrayLike, col: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -61,7 +64,7 @@ class ImageWCS:
         rows, cols = np.broadcast_arrays(np.atleast_1d(np.asarray(row, float)), np.atleast_1d(np.asarray(col, float)))
         if rows.size == 0:
             return np.empty(0), np.empty(0)
-        ra, dec = self.galsim.xyToradec(cols + 1.0, rows + 1.0, galsim.degrees)
+        ra, dec = self.galsim.xyToradec(cols + 1.0, rows + 1.0, self._degrees)
         return np.asarray(ra) % 360.0, np.asarray(dec)
 
     def jacobian(self, row: ArrayLike, col: ArrayLike) -> Jacobian:
@@ -82,7 +85,7 @@ class ImageWCS:
         ra, dec = self.galsim.xyToradec(
             np.concatenate([flat_cols + 1.0 + step[1] for step in steps]),
             np.concatenate([flat_rows + 1.0 + step[0] for step in steps]),
-            galsim.radians,
+            self._radians,
         )
         ra, dec = np.reshape(ra, (5, -1)), np.reshape(dec, (5, -1))
         sky = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])

@@ -13,7 +13,7 @@ from balrogutils.context import Context
 from balrogutils.errors import ConfigError, InjectionError, InputError, ProductError
 from balrogutils.fitsfile import read_header, read_image, read_table
 from balrogutils.injection import chips
-from balrogutils.injection.flags import ChipFlag, Outcome
+from balrogutils.injection.flags import OUTCOME_DTYPE, ChipFlag, Outcome
 from balrogutils.injection.truth import combine
 from balrogutils.products import read_manifest
 
@@ -313,7 +313,7 @@ def test_outcome_of_an_object_over_all_chips():
         (4, "g", ChipFlag.CENTRE_ON_CHIP | ChipFlag.CLIPPED_BY_EDGE, 0.985),
         (4, "r", ChipFlag.CENTRE_ON_CHIP | ChipFlag.SATURATED | ChipFlag.CLIPPED_BY_EDGE, 0.995),
     ]
-    chips_of = np.zeros(len(made), chips.OUTCOME_DTYPE)
+    chips_of = np.zeros(len(made), OUTCOME_DTYPE)
     for row, (bal_id, band, flags, share) in zip(chips_of, made, strict=True):
         row["bal_id"], row["band"], row["flags"] = bal_id, band, flags | ChipFlag.DRAWN
         row["flux_expected"], row["flux_drawn"] = 10.0, 10.0 * share

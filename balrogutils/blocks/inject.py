@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import time
 
-import galsim
 import numpy as np
 
 from balrogutils.archive.geometry import Geometry
 from balrogutils.context import Context
 from balrogutils.errors import ConfigError, InjectionError, InputError
 from balrogutils.fitsfile import Table, read_table, write_tables
-from balrogutils.injection import listing, profiles
+from balrogutils.injection import profiles
 from balrogutils.injection.catalogs import load
-from balrogutils.injection.chips import OUTCOME_UNITS, Recipe, inject_chip
-from balrogutils.injection.flags import ChipFlag
+from balrogutils.injection.flags import OUTCOME_UNITS, ChipFlag
 from balrogutils.injection.planning import UNITS, make_plan, plan_bands, read_plan
 from balrogutils.injection.truth import truth_table
 from balrogutils.products import Step, link_or_copy
@@ -96,6 +94,12 @@ def inject(context: Context, band: str) -> None:
         When a product of the base run or the plan is missing, an object cannot be drawn, or the audit of a chip fails;
         the chip is not written then, and no list of the band.
     """
+    # GalSim is for this step only; planning and telling the truth start faster without it.
+    import galsim
+
+    from balrogutils.injection import listing
+    from balrogutils.injection.chips import Recipe, inject_chip
+
     settings, seed, realization = _settings(context)
     tree, base = context.tree, context.base_tree
     about = context.about(band)

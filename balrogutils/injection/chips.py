@@ -19,27 +19,15 @@ from balrogutils.errors import InjectionError, InputError, ProductError
 from balrogutils.fitsfile import read_header
 from balrogutils.injection import drawing, profiles
 from balrogutils.injection.catalogs import ZERO_POINT
-from balrogutils.injection.flags import ChipFlag
+from balrogutils.injection.flags import OUTCOME_DTYPE, ChipFlag
 from balrogutils.products import link_or_copy, writing
 from balrogutils.psf import PSFEx
 from balrogutils.randomness import stream
 from balrogutils.wcs import ImageWCS
 
-__all__ = ["OUTCOME_DTYPE", "OUTCOME_UNITS", "Chip", "Recipe", "inject_chip"]
+__all__ = ["Chip", "Recipe", "inject_chip"]
 
 log = logging.getLogger(__name__)
-
-OUTCOME_DTYPE = np.dtype(
-    [
-        *[("bal_id", "i8"), ("band", "U2"), ("chip", "U32"), ("expnum", "i4"), ("ccdnum", "i4"), ("flags", "i4")],
-        *[("x", "f8"), ("y", "f8"), ("xmin", "i4"), ("xmax", "i4"), ("ymin", "i4"), ("ymax", "i4"), ("magzp", "f8")],
-        *[("flux_expected", "f8"), ("flux_drawn", "f8"), ("noise_drawn", "f8"), ("poisson_variance", "f8")],
-    ]
-)
-"""One row an (object, chip): x, y and the stamp's bounds on the chip are one-offset pixels; fluxes are in chip units,
-`flux_expected` of the whole object, `flux_drawn` and `noise_drawn` the sums over the pixels on the chip."""
-
-OUTCOME_UNITS = {"x": "pixel", "y": "pixel", "magzp": "mag"}
 
 # Rows of pixels handled at a time where a temporary copy in double precision is needed.
 _BLOCK = 256

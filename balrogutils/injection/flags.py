@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["ChipFlag", "Outcome"]
+import numpy as np
+
+__all__ = ["OUTCOME_DTYPE", "OUTCOME_UNITS", "ChipFlag", "Outcome"]
 
 
 class ChipFlag(enum.IntFlag):
@@ -35,3 +37,16 @@ class Outcome(enum.IntFlag):
     """In at least one band all chips that hold its centre have zero weight there."""
     SATURATED = 16
     """At least one chip that holds its centre is saturated by it."""
+
+
+OUTCOME_DTYPE = np.dtype(
+    [
+        *[("bal_id", "i8"), ("band", "U2"), ("chip", "U32"), ("expnum", "i4"), ("ccdnum", "i4"), ("flags", "i4")],
+        *[("x", "f8"), ("y", "f8"), ("xmin", "i4"), ("xmax", "i4"), ("ymin", "i4"), ("ymax", "i4"), ("magzp", "f8")],
+        *[("flux_expected", "f8"), ("flux_drawn", "f8"), ("noise_drawn", "f8"), ("poisson_variance", "f8")],
+    ]
+)
+"""One row an (object, chip): x, y and the stamp's bounds on the chip are one-offset pixels; fluxes are in chip units,
+`flux_expected` of the whole object, `flux_drawn` and `noise_drawn` the sums over the pixels on the chip."""
+
+OUTCOME_UNITS = {"x": "pixel", "y": "pixel", "magzp": "mag"}

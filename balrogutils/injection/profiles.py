@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING
 
-import galsim
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
-from scipy.special import gammainc
+from scipy.special import gammainc, gammainccinv, gammaincinv
 
 from balrogutils.errors import InjectionError
+
+if TYPE_CHECKING:
+    import galsim
 
 __all__ = ["LOST_LIGHT", "MODELS", "PARAMETERS", "component_radii", "half_light_radius", "light_radius", "profile"]
 
@@ -36,6 +38,8 @@ _DEV_TRUNCATION = 8.0
 @cache
 def _unit_dev() -> galsim.GSObject:
     # Made once and scaled afterwards: GalSim tabulates a truncated profile anew for every other ratio of radii.
+    import galsim
+
     return galsim.DeVaucouleurs(half_light_radius=1.0, trunc=_DEV_TRUNCATION)
 
 
@@ -43,19 +47,18 @@ def _unit_dev() -> galsim.GSObject:
 def _dev_constants() -> tuple[float, float]:
     """Return (b, norm): enclosed fraction within r of the truncated profile is gammainc(8, b r^1/4) / norm."""
 
-    def excess(b: float) -> float:
-        return float(gammainc(8.0, b) / gammainc(8.0, b * _DEV_TRUNCATION**0.25)) - 0.5
-
-    b = brentq(excess, 5.0, 8.0, xtol=1e-13)
+    # Half of the light left by the truncation; a step divides the error by more than a hundred.
+    b = 7.67
+    for _ in range(12):
+        b = float(gammaincinv(8.0, 0.5 * gammainc(8.0, b * _DEV_TRUNCATION**0.25)))
     return b, float(gammainc(8.0, b * _DEV_TRUNCATION**0.25))
 
 
 @cache
 def _exp_reach() -> float:
     """Radius, in half-light radii, outside which an exponential has LOST_LIGHT of its flux."""
-    lost = brentq(lambda x: (1.0 + x) * np.exp(-x) - LOST_LIGHT, 1.0, 30.0)
-    half = brentq(lambda x: (1.0 + x) * np.exp(-x) - 0.5, 0.1, 5.0)
-    return float(lost / half)
+    # The fraction outside x scale lengths is (1 + x) exp(-x), the upper incomplete gamma function of order 2.
+    return float(gammainccinv(2.0, LOST_LIGHT) / gammainccinv(2.0, 0.5))
 
 
 def component_radii(model: str, t: float, fracdev: float, tdbyte: float, g1: float, g2: float) -> tuple[float, float]:
@@ -114,6 +117,8 @@ def profile(
     gsparams : galsim.GSParams, optional
         Accuracy parameters.
     """
+    import galsim
+
     if model == "star":
         return galsim.DeltaFunction(gsparams=gsparams)
     soft, dev = component_radii(model, t, fracdev, tdbyte, g1, g2)

@@ -28,7 +28,7 @@ def combine(plan: NDArray[Any], chips: NDArray[Any], bands: Sequence[str]) -> ND
     plan : numpy.ndarray
         The plan.
     chips : numpy.ndarray
-        Rows of all chips of all bands, `balrogutils.injection.chips.OUTCOME_DTYPE`.
+        Rows of all chips of all bands, `balrogutils.injection.flags.OUTCOME_DTYPE`.
     bands : sequence of str
         Bands injected into.
 
