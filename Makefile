@@ -26,7 +26,6 @@ $(STAMP): requirements.txt pyproject.toml | debian
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	$(BIN)/python -m balrogutils.fitting.warm
 	touch $@
 
 archive: $(STAMP)
