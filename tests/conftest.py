@@ -42,3 +42,15 @@ def command(base, tmp_path):
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def science(tmp_path_factory):
+    """One run of the default tile for all science tests; kept, and used again, where BALROG_SCIENCE_DIR says."""
+    from science_tile import ScienceRun
+
+    kept = os.environ.get("BALROG_SCIENCE_DIR")
+    directory = Path(kept).absolute() if kept else tmp_path_factory.mktemp("science")
+    yield ScienceRun(directory)
+    if not kept:
+        shutil.rmtree(directory)
