@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from balrogutils.errors import InputError
 from balrogutils.layout import Site, TileTree
 from balrogutils.settings.campaign import Campaign, Campaigns
-from balrogutils.settings.desmeds import DesMeds
-from balrogutils.settings.injection import Injection
 from balrogutils.settings.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from balrogutils.settings.desmeds import DesMeds
+    from balrogutils.settings.injection import Injection
 
 __all__ = ["Context", "Installation"]
 
@@ -84,6 +86,8 @@ class Context:
     @cached_property
     def injection(self) -> Injection:
         """The injection configuration."""
+        from balrogutils.settings.injection import Injection
+
         return Injection.load(self.galsim_file)
 
     @property
@@ -99,6 +103,8 @@ class Context:
     @cached_property
     def desmeds(self) -> DesMeds:
         """The MEDS configuration."""
+        from balrogutils.settings.desmeds import DesMeds
+
         return DesMeds.load(self.desmeds_file, self.campaign)
 
     @property
