@@ -13,9 +13,10 @@ if RUN.has(2, 16):
             band=r"(?!det\b)[A-Za-z0-9]+",
             where=RUN.where(2, 16),
         resources:
+            tmpdir=RUN.tmp,
             mem_mb=3000,
         params:
-            options=RUN.options,
+            options=RUN.options("coadd"),
             realization=RUN.realization,
         shell:
             "balrog coadd {wildcards.tile:q} {params.realization} --band {wildcards.band} --log {log:q} {params.options}"
@@ -30,9 +31,10 @@ if RUN.has(2, 16):
         wildcard_constraints:
             where=RUN.where(2, 16),
         resources:
+            tmpdir=RUN.tmp,
             mem_mb=3000,
         params:
-            options=RUN.options,
+            options=RUN.options("coadd"),
             realization=RUN.realization,
         shell:
             "balrog detect {wildcards.tile:q} {params.realization} --image-only --log {log:q} {params.options}"
@@ -47,9 +49,10 @@ if RUN.has(2, 16):
         wildcard_constraints:
             where=RUN.where(2, 16),
         resources:
+            tmpdir=RUN.tmp,
             mem_mb=3000,
         params:
-            options=RUN.options,
+            options=RUN.options("catalog"),
             realization=RUN.realization,
         shell:
             "balrog detect {wildcards.tile:q} {params.realization} --band {wildcards.band} --log {log:q} {params.options}"

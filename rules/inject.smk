@@ -11,8 +11,10 @@ if RUN.has(8):
             RUN.log("plan", band=None),
         wildcard_constraints:
             where=RUN.where(0, 8),
+        resources:
+            tmpdir=RUN.tmp,
         params:
-            options=RUN.options,
+            options=RUN.options("plan"),
             realization=RUN.realization,
         shell:
             "balrog inject {wildcards.tile:q} {params.realization} --plan-only --log {log:q} {params.options}"
@@ -27,9 +29,10 @@ if RUN.has(8):
         wildcard_constraints:
             where=RUN.where(0, 8),
         resources:
+            tmpdir=RUN.tmp,
             mem_mb=2000,
         params:
-            options=RUN.options,
+            options=RUN.options("inject"),
             realization=RUN.realization,
         shell:
             "balrog inject {wildcards.tile:q} {params.realization} --band {wildcards.band} --log {log:q} {params.options}"
@@ -43,8 +46,10 @@ if RUN.has(8):
             RUN.log("truth", band=None),
         wildcard_constraints:
             where=RUN.where(0, 8),
+        resources:
+            tmpdir=RUN.tmp,
         params:
-            options=RUN.options,
+            options=RUN.options("truth"),
             realization=RUN.realization,
         shell:
             "balrog inject {wildcards.tile:q} {params.realization} --truth-only --log {log:q} {params.options}"

@@ -11,8 +11,10 @@ if RUN.has(1024):
             RUN.log("match", band=None),
         wildcard_constraints:
             where=RUN.where(0, 1024),
+        resources:
+            tmpdir=RUN.tmp,
         params:
-            options=RUN.options,
+            options=RUN.options("match"),
             realization=RUN.realization,
         shell:
             "balrog match {wildcards.tile:q} {params.realization} --log {log:q} {params.options}"

@@ -12,9 +12,10 @@ if RUN.has(4, 32):
         wildcard_constraints:
             where=RUN.where(4, 32),
         resources:
+            tmpdir=RUN.tmp,
             mem_mb=2000,
         params:
-            options=RUN.options,
+            options=RUN.options("meds"),
             realization=RUN.realization,
         shell:
             "balrog meds {wildcards.tile:q} {params.realization} --band {wildcards.band} --log {log:q} {params.options}"

@@ -12,8 +12,9 @@ if RUN.has(1):
         wildcard_constraints:
             where=RUN.where(1, 0),
         resources:
+            tmpdir=RUN.tmp,
             mem_mb=1500,
         params:
-            options=RUN.options,
+            options=RUN.options("prep"),
         shell:
             "balrog prep {wildcards.tile:q} --band {wildcards.band} --log {log:q} {params.options}"

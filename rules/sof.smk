@@ -13,9 +13,10 @@ if RUN.has(64):
             where=RUN.where(64, 64),
         threads: RUN.sof_workers
         resources:
+            tmpdir=RUN.tmp,
             mem_mb=3000,
         params:
-            options=RUN.options,
+            options=RUN.options("sof"),
             realization=RUN.realization,
         shell:
             "balrog sof {wildcards.tile:q} {params.realization} --workers {threads} --log {log:q} {params.options}"

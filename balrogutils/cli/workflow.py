@@ -28,7 +28,14 @@ Tiles of the embedded archives: {tiles}
 """
 
 # Keys that choose what to make rather than how; a job's command must not change with them.
-_CHOICES = frozenset(("tile", "mode", "realizations"))
+_CHOICES = frozenset(("tile", "mode", "realizations", "sof_workers"))
+
+# Keys that only some steps obey; the commands of the others must not change with them either.
+_OBEYED_BY = {
+    "galsim_config": frozenset(("plan", "inject", "truth")),
+    "desmeds_config": frozenset(("meds",)),
+    "sof_config": frozenset(("sof",)),
+}
 
 
 class Run:
@@ -46,10 +53,10 @@ class Run:
         self.installation = Installation.load(overrides)
         self.mode = self.installation.pipeline.mode
         self.tiles = installation_tiles(self.installation, words)
-        # All of one job's settings travel on its command line, so that a job means the same wherever it runs.
-        kept = {key: value for key, value in overrides.items() if key not in _CHOICES}
-        self.options = " ".join(f"--set {shlex.quote(f'{key}={_text(value)}')}" for key, value in sorted(kept.items()))
+        self._kept = {key: _text(value) for key, value in sorted(overrides.items()) if key not in _CHOICES}
         self.sof_workers = self.installation.pipeline.sof_workers
+        # Snakemake sets TMPDIR for every job; it is to be the documented one.
+        self.tmp = str(self.installation.site.tmp)
         for tile in self.tiles:
             context = self._context(tile)
             check_mode(context, self.mode)
@@ -64,6 +71,14 @@ class Run:
             self._contexts[tile] = self.installation.context(tile)
         context = self._contexts[tile]
         return context if realization is None else context.at(realization)
+
+    def options(self, step: str) -> str:
+        """Return the options that give a step the user's settings, those it obeys and no others.
+
+        All of one job's settings travel on its command line, so that a job means the same wherever it runs.
+        """
+        obeyed = {key: value for key, value in self._kept.items() if step in _OBEYED_BY.get(key, (step,))}
+        return " ".join(f"--set {shlex.quote(f'{key}={value}')}" for key, value in obeyed.items())
 
     def has(self, *bits: int) -> bool:
         """Return whether the mode has any of these bits."""
@@ -120,9 +135,9 @@ class Run:
 
     @staticmethod
     def realization(wildcards: Any) -> str:
-        """Return the option that names a job's realization."""
+        """Return the options that name a job's realization, which need not be one of the injection configuration's."""
         name = _realization(wildcards.where)
-        return "" if name is None else f"--realization {name}"
+        return "" if name is None else f"--realization {name} --set realizations={name}"
 
 
 def _realization(where: str) -> str | None:
@@ -135,7 +150,11 @@ def _text(value: Any) -> str:
 
 def open_run(config: Mapping[str, Any], words: list[str] | None = None) -> Run:
     """Return the run the Snakefile is read for; a refused one ends Snakemake with status 2 and a plain message."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    # A handler of our own: one at the root would print every line of Snakemake a second time.
+    ours = logging.getLogger("balrogutils")
+    ours.propagate = False
+    if not ours.handlers:
+        ours.addHandler(logging.StreamHandler())
     words = sys.argv[1:] if words is None else words
     try:
         run = Run(config, words)

@@ -1,0 +1,36 @@
+# Sourced by the Run scripts: finds the checkout and its environment, and makes a meds base absolute.
+
+BALROG_BASE="${BALROG_BASE:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}"
+export BALROG_BASE
+PATH="$(dirname "${BASH_SOURCE[0]}"):$PATH"
+[ -x "$BALROG_BASE/.venv/bin/python" ] && PATH="$BALROG_BASE/.venv/bin:$PATH"
+export PATH
+
+# meds_base DIRECTORY: relative ones start above the checkout, as they always did.
+meds_base() {
+    case "$1" in
+        /*) printf '%s\n' "$1" ;;
+        *) printf '%s\n' "$(cd "$BALROG_BASE/.." && pwd)/$1" ;;
+    esac
+}
+
+# usage COUNT-GIVEN LEAST MOST TEXT
+usage() {
+    if [ "$1" -lt "$2" ] || [ "$1" -gt "$3" ]; then
+        echo "usage: $4" >&2
+        exit 2
+    fi
+}
+
+# logged FILE COMMAND...: the full output goes to the log, what went wrong also to the terminal; ends with the command's status.
+logged() {
+    log="$1"
+    shift
+    status=0
+    "$@" >"$log" 2>&1 || status=$?
+    if [ "$status" -ne 0 ]; then
+        grep -E -A3 '^(balrog|balrogutils): ' "$log" >&2 || tail -n 20 "$log" >&2
+        echo "$(basename "$0"): failed with status $status; see $log" >&2
+    fi
+    exit "$status"
+}
