@@ -20,15 +20,15 @@ __all__ = ["AVAILABLE_MODE", "Job", "check_mode", "installation_tiles", "jobs", 
 
 _log = logging.getLogger(__name__)
 
-# Mode bits by step: (in the base run, in a realization); 0 where the step does not exist.
+# Mode bits by step, in the order a tile goes through them: (in the base run, in a realization); 0 where there is none.
 _BITS = {
     "prep": (MODE_BITS["prep"], 0),
-    "coadd": (MODE_BITS["coadd"], MODE_BITS["injected coadd"]),
-    "catalog": (MODE_BITS["coadd"], MODE_BITS["injected coadd"]),
-    "meds": (MODE_BITS["meds"], MODE_BITS["injected meds"]),
     "plan": (0, MODE_BITS["inject"]),
     "inject": (0, MODE_BITS["inject"]),
     "truth": (0, MODE_BITS["inject"]),
+    "coadd": (MODE_BITS["coadd"], MODE_BITS["injected coadd"]),
+    "catalog": (MODE_BITS["coadd"], MODE_BITS["injected coadd"]),
+    "meds": (MODE_BITS["meds"], MODE_BITS["injected meds"]),
     "sof": (MODE_BITS["sof"], MODE_BITS["sof"]),
     "match": (0, MODE_BITS["match"]),
 }
