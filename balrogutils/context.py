@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from balrogutils.errors import InputError
 from balrogutils.layout import Site, TileTree
-from balrogutils.settings.campaign import Campaign, Campaigns
+from balrogutils.settings.campaign import TILE_PATTERN, Campaign, Campaigns
 from balrogutils.settings.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -166,6 +167,8 @@ class Installation:
             Unknown tile, or a realization that is not one of the run's.
         """
         campaign = self.campaigns.of_tile(tile, self.pipeline.campaign)
+        if not re.fullmatch(TILE_PATTERN, tile):
+            raise InputError("this is not the name of a tile", tile=tile, remedy="for example DES0239+0216")
         context = Context(self.site, self.pipeline.for_campaign(campaign), campaign, tile)
         if realization is not None and realization not in context.realizations:
             raise InputError(

@@ -177,8 +177,8 @@ def check_mode(context: Context, mode: int) -> None:
     Raises
     ------
     InputError
-        When a block of `mode` does not exist in this version, or needs a product of a block outside `mode` that is
-        not there; names the product and the bit that makes it.
+        When a block of `mode` does not exist in this version, has a wrong configuration, or needs a product of a block
+        outside `mode` that is not there; names the product and the bit that makes it.
     """
     unknown = mode & ~AVAILABLE_MODE
     if unknown:
@@ -188,6 +188,7 @@ def check_mode(context: Context, mode: int) -> None:
             key="mode",
             remedy=f"use bits out of {AVAILABLE_MODE}",
         )
+    _check_settings(context, mode)
     archive = context.campaign.database.removeprefix("sqlite:///")
     if mode & MODE_BITS["prep"] and archive != context.campaign.database and not Path(archive).is_file():
         raise InputError(
@@ -212,16 +213,33 @@ def check_mode(context: Context, mode: int) -> None:
                 )
 
 
+def _check_settings(context: Context, mode: int) -> None:
+    """Read the configuration of every block to run: a slip is told now, not when its block comes."""
+    if mode & (MODE_BITS["meds"] | MODE_BITS["injected meds"]):
+        for band in context.bands:
+            context.desmeds.check_band(band, context.tile)
+    if mode & MODE_BITS["inject"]:
+        context.injection.bands(context.bands, context.galsim_file)
+    if mode & MODE_BITS["sof"]:
+        # Imported when used, so that every other command starts faster.
+        from balrogutils.settings.sof import Sof
+
+        Sof.load(context.sof_file, context.campaign).bands(context.bands)
+
+
 def installation_tiles(installation: Installation, words: list[str]) -> list[str]:
     """Return the tiles of a command line: every ``tile=NAME`` word, then the configuration's `tile`, each once.
 
     Raises
     ------
     InputError
-        When a ``tile=`` names nothing.
+        When a ``tile=`` names nothing, or is not one name alone.
     """
     named = [word.removeprefix("tile=") for word in words if word.startswith("tile=")]
     if any(not name.strip(" ,") for name in named):
         raise InputError("tile= names no tile", remedy="for example tile=DES0239+0216")
-    split = [tile for name in named for tile in name.replace(",", " ").split()]
-    return list(dict.fromkeys([*split, *installation.pipeline.tile]))
+    for name in named:
+        if len(name.replace(",", " ").split()) > 1 or name != name.strip(" ,"):
+            text = f"'tile={name}' is not one tile"
+            raise InputError(text, remedy="write a word for each: tile=DES0239+0216 tile=DES0240+0216")
+    return list(dict.fromkeys([*named, *installation.pipeline.tile]))

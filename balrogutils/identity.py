@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from typing import TYPE_CHECKING, NamedTuple
 
 from balrogutils.errors import InputError
+
+# The settings need the limits; numpy is imported where it is used, so that reading settings stays fast.
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["MAX_NUMBER", "MAX_REALIZATION", "Identity", "decode_object_ids", "object_ids"]
 
@@ -59,6 +61,8 @@ def object_ids(tile: str, realization: str | None, number: ArrayLike) -> NDArray
     >>> object_ids("DES0239+0216", None, [1, 2])
     array([23902160000001, 23902160000002])
     """
+    import numpy as np
+
     match = _TILE.fullmatch(tile)
     if match is None:
         raise InputError(
@@ -91,6 +95,8 @@ def decode_object_ids(ids: ArrayLike) -> list[Identity]:
     InputError
         For a value that is not an identifier.
     """
+    import numpy as np
+
     identities = []
     for value in np.atleast_1d(np.asarray(ids, dtype=np.int64)).tolist():
         field, number = divmod(value, _NUMBER_SPAN)

@@ -69,11 +69,20 @@ class Site:
             When two variables contradict each other.
         """
         env = {key: value for key, value in (os.environ if environ is None else environ).items() if value}
-        base = Path(env.get("BALROG_BASE", _checkout())).expanduser().resolve()
+
+        def path(name: str, default: str) -> Path:
+            try:
+                return Path(env.get(name, default)).expanduser()
+            except RuntimeError as error:
+                raise ConfigError(
+                    f"there is no home directory for {env.get(name, default)}", key=name, remedy="write the whole path"
+                ) from error
+
+        base = path("BALROG_BASE", _checkout()).resolve()
         run = base / "run"
 
         def directory(name: str, default: Path) -> Path:
-            return Path(env[name]).expanduser().absolute() if name in env else default
+            return path(name, "").absolute() if name in env else default
 
         meds_data = directory("MEDS_DATA", directory("MEDS_DIR", run / "meds"))
         if directory("MEDS_DIR", meds_data) != meds_data:
@@ -95,9 +104,27 @@ class Site:
             ngmixer_output=directory("NGMIXER_OUTPUT_DIR", meds_data),
             desdata=directory("DESDATA", run / "DESDATA"),
             desmeds_config=directory("DESMEDS_CONFIG_DIR", base / "desmeds-config"),
-            services=directory("DES_SERVICES", Path("~/.desservices.ini").expanduser()),
+            services=path("DES_SERVICES", "~/.desservices.ini").absolute(),
             tmp=directory("TMPDIR", run / "tmp"),
         )
+
+    def check(self) -> None:
+        """Refuse directories that cannot be made or written to, before anything is started.
+
+        Raises
+        ------
+        ConfigError
+            When one is not a directory, is not writable, or has a brace in its name, which the workflow would take for
+            a pattern.
+        """
+        wanted = {"MEDS_DATA": self.meds_data, "NGMIXER_OUTPUT_DIR": self.ngmixer_output, "TMPDIR": self.tmp}
+        for key, path in wanted.items():
+            there = next(place for place in (path, *path.parents) if place.exists())
+            if not there.is_dir() or not os.access(there, os.W_OK):
+                what = "is not writable" if there.is_dir() else "is not a directory"
+                raise ConfigError(f"{there} {what}", key=key, remedy=f"set {key} to a directory of yours")
+            if set("{}") & set(str(path)):
+                raise ConfigError(f"a brace in the name of {path}", key=key, remedy="choose another name")
 
     def root(self, realization: str | None = None) -> Path:
         """Return the directory that holds the tile directories of the base run or of one realization."""

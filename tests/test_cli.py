@@ -1,5 +1,9 @@
 """The balrog command."""
 
+import signal
+import subprocess
+import sys
+
 import pytest
 
 COMMANDS = ("archive", "prep", "coadd", "detect", "meds", "inject", "sof", "match", "summary")
@@ -29,6 +33,8 @@ def test_every_subcommand_explains_itself(command, name):
         (["meds", "DES0239+0216", "--set", "seed=[1"], "cannot be read"),
         (["coadd", "DES0239+0216", "-r", "7"], "realization 7 is not one of 0 1"),
         (["archive", "synthtic"], "synthtic"),
+        (["prep", "../x", "--set", "campaign=decam"], "not the name of a tile"),
+        (["prep", "DES0239+0216", "--log", "/dev/null/x.log"], "the log cannot be written"),
         (["sof", "DES0239+0216", "--workers", "0"], "--workers"),
     ],
 )
@@ -51,3 +57,35 @@ def test_a_summary_of_nothing(command):
     done = command("balrog", "summary", "DES0239+0216")
     assert done.returncode == 1
     assert "nothing has been made" in done.stderr
+
+
+def test_a_directory_that_is_a_file_is_told_without_a_traceback(command, tmp_path):
+    (tmp_path / "taken").write_text("x")
+    done = command(
+        "balrog", "prep", "DES0239+0216", "--log", str(tmp_path / "a.log"), MEDS_DATA=str(tmp_path / "taken")
+    )
+    assert done.returncode == 1
+    assert "the machine refuses" in done.stderr
+    assert str(tmp_path / "taken") in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Traceback" in (tmp_path / "a.log").read_text()
+
+
+def test_a_job_that_is_told_to_end_tidies_up(tmp_path):
+    script = f"""
+import sys, time
+from pathlib import Path
+from balrogutils.cli.main import _reporting
+from balrogutils.coadd.scratch import scratch
+from balrogutils.products import writing
+with _reporting(None), scratch({str(tmp_path / "scratch")!r}, "job"), writing({str(tmp_path / "product")!r}) as part:
+    part.write_text("half")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as job:
+        assert job.stdout is not None
+        assert job.stdout.readline() == "ready\n"
+        job.terminate()
+        assert job.wait(30) == 128 + signal.SIGTERM
+    assert [path.name for path in tmp_path.rglob("*")] == ["scratch"]

@@ -32,7 +32,8 @@ def test_what_is_no_geometry_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("naxis1", None), ("ra_cent", "x"), ("pixelscale", 0.0), ("naxis2", 0), ("dec_cent", np.nan)]
+    ("key", "value"),
+    [("naxis1", None), ("ra_cent", "x"), ("pixelscale", 0.0), ("naxis2", 0), ("naxis1", 10**8), ("dec_cent", np.nan)],
 )
 def test_a_row_without_what_it_takes_is_refused(key, value):
     row = {"tilename": "T", "ra_cent": 1.0, "dec_cent": 2.0, "naxis1": 10, "naxis2": 10, "pixelscale": 0.263}

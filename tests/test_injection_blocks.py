@@ -11,7 +11,7 @@ from injection_tile import MAGZP, SIDE, TILE, chip_name, configuration, make_til
 from balrogutils.blocks.inject import inject, plan, truth
 from balrogutils.context import Context
 from balrogutils.errors import ConfigError, InjectionError, InputError, ProductError
-from balrogutils.fitsfile import read_header, read_image, read_table
+from balrogutils.fitsfile import Table, read_header, read_image, read_table, write_tables
 from balrogutils.injection import chips
 from balrogutils.injection.flags import OUTCOME_DTYPE, ChipFlag, Outcome
 from balrogutils.injection.truth import combine
@@ -269,6 +269,30 @@ def test_what_is_missing_is_named(tmp_path):
     context.base_tree.flist("nullwt", "g").unlink()
     with pytest.raises(ProductError, match="list is not there"):
         inject(context, "g")
+
+
+def test_an_empty_plan_is_refused(tmp_path):
+    context = make_tile(tmp_path, INPUTS, configuration())
+    plan(context)
+    rows = read_table(context.tree.plan, "PLAN")
+    write_tables(context.tree.plan, [Table("PLAN", rows[:0])])
+    for step in (lambda: inject(context, "g"), lambda: truth(context)):
+        with pytest.raises(ProductError, match="plan is empty"):
+            step()
+
+
+@pytest.mark.parametrize("part", [0.3, 0.5, 0.9])
+def test_a_base_image_that_was_cut_short_is_not_passed_on(tmp_path, part):
+    context = make_tile(tmp_path, INPUTS, configuration())
+    plan(context)
+    name = chip_name("g", next(iter(MAGZP)))
+    base = context.base_tree.nullwt("g", name)
+    base.write_bytes(base.read_bytes()[: int(part * base.stat().st_size)])
+    with pytest.raises(ProductError) as caught:
+        inject(context, "g")
+    assert str(base) in str(caught.value)
+    assert not context.tree.nullwt("g", name).exists()
+    assert not context.tree.manifest("inject", "g").exists()
 
 
 def test_a_base_run_is_refused(tmp_path):

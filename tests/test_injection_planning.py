@@ -72,6 +72,15 @@ def test_a_grid_that_does_not_fit_is_an_error():
         hexagons(200.0, 1000)
 
 
+def test_far_too_many_positions_are_refused_before_they_are_made():
+    with pytest.raises(InjectionError, match="more than 1000000 points"):
+        hexagons(0.001)
+    for much in ({"n_objects": 10**12}, {"object_density": 1e12}):
+        config = settings(pos_sampling="uniform", **much)
+        with pytest.raises(InjectionError, match="at most 1000000"):
+            planned(config)
+
+
 def test_stars_do_not_lie_on_galaxies_when_both_ask_for_the_same_grid():
     plan = planned(settings(pos_sampling={"type": "HexGrid", "grid_spacing": 20.0}))
     star = plan["inj_type"] == "desStar"

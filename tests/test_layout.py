@@ -24,6 +24,12 @@ def test_a_realization_looks_like_a_fresh_meds_data(tmp_path):
     assert tree.injected("z", chip) == tree.dir / "z" / f"{chip}_balrog_inj.fits"
 
 
+@pytest.mark.parametrize("name", ["MEDS_DATA", "BALROG_BASE", "TMPDIR", "DES_SERVICES"])
+def test_a_home_that_is_not_there(name):
+    with pytest.raises(ConfigError, match="no home directory"):
+        Site.from_environment("y3v02", {name: "~nobody-of-that-name/x"})
+
+
 def test_contradictions_are_errors(tmp_path):
     with pytest.raises(ConfigError, match="MEDS_DIR"):
         Site.from_environment("y3v02", {"MEDS_DATA": "/a", "MEDS_DIR": "/b"})
@@ -43,3 +49,13 @@ def test_an_empty_variable_counts_as_unset(tmp_path):
 
 def test_chip_names():
     assert chip_of("/a/b_c/D00572501_z_c01_r3624p01_immasked.fits.fz") == "D00572501_z_c01_r3624p01"
+
+
+@pytest.mark.parametrize("name", ["MEDS_DATA", "NGMIXER_OUTPUT_DIR", "TMPDIR"])
+def test_directories_that_cannot_be_used_are_told_before_anything_starts(tmp_path, name):
+    (tmp_path / "file").write_text("x")
+    here = {"BALROG_BASE": str(tmp_path), "TMPDIR": str(tmp_path)}
+    Site.from_environment("y3v02", here | {name: str(tmp_path / "new é +" / "below")}).check()
+    for bad, message in (("file", "not a directory"), ("file/below", "not a directory"), ("a{b}", "brace")):
+        with pytest.raises(ConfigError, match=message):
+            Site.from_environment("y3v02", here | {name: str(tmp_path / bad)}).check()

@@ -247,3 +247,10 @@ def test_fits_of_other_objects_are_refused(tile):
     write_tables(tile.tree.fit("sof"), [Table("model_fits", fits)])
     with pytest.raises(ProductError, match="not of the objects"):
         match(tile)
+
+
+def test_an_empty_truth_is_refused(tile):
+    rows = fitsio.read(str(tile.tree.truth), ext=1)
+    write_tables(tile.tree.truth, [Table("TRUTH", rows[:0])])
+    with pytest.raises(ProductError, match="truth catalogue is empty"):
+        match(tile)

@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import fitsio
@@ -169,6 +171,15 @@ def test_an_exposure_with_a_fault_is_listed(copy, tmp_path, column, value, reaso
     geometry = archive.build_archive(copy, tmp_path / "built")
     with database(tmp_path / "built") as asked:
         assert list(archive.tile_ccds(asked, geometry, "z").left_out.values()) == [reason]
+
+
+@pytest.mark.parametrize(("column", "value"), [("ccdzpt", "'abc'"), ("ccdzpt", "1e9"), ("exptime", "'abc'")])
+def test_what_a_damaged_database_holds_is_no_zero_point(copy, tmp_path, column, value):
+    geometry = archive.build_archive(copy, tmp_path / "built")
+    with closing(sqlite3.connect(tmp_path / "built" / "archive.db")) as damaged, damaged:
+        damaged.execute(f"update ccds set {column} = {value}")
+    with database(tmp_path / "built") as asked:
+        assert set(archive.tile_ccds(asked, geometry, "z").left_out.values()) == {"no zero point"}
 
 
 @pytest.mark.parametrize("what", ["psfex", "splinesky"])

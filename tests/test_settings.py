@@ -23,6 +23,8 @@ def write(path, text):
         ("a: {b: 1, b: 2}\n", "'b' is given twice"),
         ("\tx: 1\n", "line 1"),
         ("? [1, 2]\n: 3\n", "plain word"),
+        ("a: 2020-99-99\n", "a value cannot be read"),
+        ("a: " + "[" * 2000 + "]" * 2000, "a value cannot be read"),
     ],
 )
 def test_bad_yaml_is_told_with_its_line(tmp_path, text, message):
@@ -78,6 +80,23 @@ def test_lists_on_the_command_line(tmp_path):
     assert Pipeline.load(path, {"tile": "DES0239+0216 DES0240+0216"}).tile == ("DES0239+0216", "DES0240+0216")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "bands: []\n",
+        "bands: [g, r, r]\n",
+        "bands: [[g]]\n",
+        "realizations: []\n",
+        "realizations: [0, 0]\n",
+        "realizations: [5000]\n",
+        "seed: 9223372036854775808\n",
+    ],
+)
+def test_lists_and_numbers_that_no_run_can_mean(tmp_path, text):
+    with pytest.raises(ConfigError, match=text.split(":")[0]):
+        Pipeline.load(write(tmp_path / "p.yaml", text))
+
+
 CAMPAIGNS = """\
 campaigns:
   one:
@@ -112,6 +131,14 @@ def test_a_tile_finds_its_campaign(tmp_path):
         ("det: [r]", "det: [i]", "detection band i"),
         ("bands: [g, r]", "bands: [g, r, g]", "twice"),
         ("bands: [g, r]", "bands: []", "bands"),
+        ("bands: [g, r]", "bands: [g, r, a b]", "pattern"),
+        ("bands: [g, r]", "bands: [g, r, ../x]", "pattern"),
+        ("bands: [g, r]", "bands: [g, r, det]", "detection image"),
+        ("det: [r]", "det: [r, r]", "twice"),
+        ("[DES0239+0216]", "[../x]", "pattern"),
+        ("{run}/a.db", "{run.parts}/a.db", "placeholder"),
+        ("{run}/a.db", "{run:>99}/a.db", "placeholder"),
+        ("    tiles:", "    magzp_ref: .nan\n    tiles:", "finite"),
         ("kind: desdm", "kind: desmd", "kind"),
         ("{run}/a.db", "{rnu}/a.db", "placeholder"),
         ("    tiles:", "    tile:", "did you mean 'tiles'"),
@@ -138,5 +165,7 @@ def test_a_configuration_file_that_is_nowhere(tmp_path):
     pipeline = Pipeline.load(write(tmp_path / "p.yaml", "{}\n")).for_campaign(campaign)
     with pytest.raises(ConfigError, match=r"i\.yaml"):
         pipeline.config_file("galsim_config", tmp_path)
+    with pytest.raises(ConfigError, match="no home directory"):
+        pipeline.model_copy(update={"galsim_config": "~nobody-of-that-name/i.yaml"}).config_file("galsim_config")
     write(tmp_path / "i.yaml", "")
     assert pipeline.config_file("galsim_config", tmp_path) == tmp_path / "i.yaml"

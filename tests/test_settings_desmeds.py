@@ -37,6 +37,8 @@ def test_bands_come_from_the_tile(tmp_path):
     [
         ("bands: [g, Y]", "bands is g Y here, but campaign test has g r z"),
         ("det: [r, z]", "det is r z here"),
+        ("bands: []", "bands is empty here"),
+        ("bands: [g, g]", "bands is g g here"),
         ("refband: i", "refband is i here"),
         ("magzp_ref: 25.0", r"magzp_ref is 25\.0 here, but campaign test has 30\.0"),
         ("campaign: y6a1_coadd", "campaign is y6a1_coadd here"),
@@ -80,6 +82,9 @@ def test_the_file_name_must_carry_medsconf(tmp_path):
         ("unusable_bmask: -1", "set of mask bits"),
         ("position_offset: 0.0", "counts pixels from 1"),
         ("psf: {se: {stamp_size: 32}}", "odd side"),
+        ("psf: {se: {stamp_size: 100001}}", "at most 1023"),
+        ("sigma_fac: .inf", "finite"),
+        ("min_box_size: 300", r"^min_box_size 300"),
         ("psf: {se: {type: piff}}", "psf.se.type"),
         ("psf: {se: {use_color: true}}", "psf.se.use_color"),
         ("use_astro_refine: true", "use_astro_refine"),

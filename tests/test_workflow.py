@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -26,6 +27,23 @@ def fake(base, tile, step, band, product, realization=None):
     (root / product).write_text("x")
     manifest.write_text(json.dumps({"step": step, "inputs": [], "outputs": [{"path": str(root / product)}]}))
     return root / product
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("desmeds-config/meds-y3v02.yaml", "sigma_fac:", "sigma_fact:", "did you mean 'sigma_fac'"),
+        ("desmeds-config/meds-y3v02.yaml", "bands: from_tile", "bands: [g, r, i]", "no band z"),
+        ("sof-config/run-y3v02-sof.yaml", "model: exp", "model: expo", "model"),
+    ],
+)
+def test_a_slip_in_the_configuration_of_a_late_block_is_told_at_once(command, base, file, old, new, message):
+    (base / file).write_text((base / file).read_text().replace(old, new, 1))
+    done = command("snakemake", "-n", f"tile={TILE}")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert command("snakemake", "-n", f"tile={TILE}", "--config", "mode=3").returncode == 0
 
 
 def test_a_bare_call_explains_itself(command):
@@ -60,12 +78,45 @@ def test_a_realization_more_is_a_realization_more(command):
     assert jobs["plan"] == 3
 
 
+def commands(text):
+    """The balrog commands that a dry run with -p shows, by subcommand."""
+    found = re.findall(r"^(?:Shell command:)? *(balrog (\w+) .*)$", text, re.MULTILINE)
+    return {name: [line for line, other in found if other == name] for _, name in found}
+
+
+def test_realizations_of_the_call_need_not_be_those_of_the_injection_configuration(command):
+    done = command("snakemake", "-n", "-p", f"tile={TILE}", "--config", "realizations=17")
+    plan = next(line for line in commands(done.stdout + done.stderr)["inject"] if "--plan-only" in line)
+    ran = command("bash", "-c", plan)
+    # The realization is accepted: what is missing is what block 1 would have made.
+    assert "geometry" in ran.stderr
+    assert "is not one of" not in ran.stderr
+
+
+def test_settings_reach_the_steps_that_obey_them_and_no_others(command, base):
+    mine = base / "mine"
+    mine.mkdir()
+    for name in ("inputs/bal_config_stars.yaml", "sof-config/run-y3v02-sof.yaml"):
+        shutil.copy(base / name, mine)
+    words = [f"galsim_config={mine}/bal_config_stars.yaml", f"sof_config={mine}/run-y3v02-sof.yaml", "seed=3"]
+    done = command("snakemake", "-n", "-p", f"tile={TILE}", "--config", *words)
+    shown = commands(done.stdout + done.stderr)
+    assert set(shown) == {"prep", "coadd", "detect", "meds", "inject", "sof", "match"}
+    for step, lines in shown.items():
+        for line in lines:
+            assert ("galsim_config=" in line) == (step == "inject")
+            assert ("sof_config=" in line) == (step == "sof")
+            assert "--set seed=3" in line
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["tile=DES0239+0217"], "did you mean 'DES0239+0216'"),
         (["tile=des0239+0216"], "did you mean 'DES0239+0216'"),
         (["tile="], "tile= names no tile"),
+        ([f"tile={TILE} "], "is not one tile"),
+        ([f"tile={TILE},DES0240+0216"], "is not one tile"),
         ([f"tile={TILE}", "--config", "mod=8"], "did you mean 'mode'"),
         ([f"tile={TILE}", "--config", "mode=0"], "mode"),
         ([f"tile={TILE}", "--config", "mode=2048"], "mode"),
@@ -75,6 +126,7 @@ def test_a_realization_more_is_a_realization_more(command):
         ([f"tile={TILE}", "--config", "galsim_config=absent.yaml"], "absent.yaml"),
         ([f"tile={TILE}", "--config", "campaign=synthetc"], "did you mean 'synthetic'"),
         ([f"tile={TILE}", "--config", "medsconf=y9"], "medsconf"),
+        ([f"tile={TILE}", "--config", "bands=g,r,r"], "one is named twice"),
         ([f"tile={TILE}", "--config", "mode=4"], "block 1 makes it"),
         ([f"tile={TILE}", "--config", "mode=8"], "block 1 makes it"),
         ([f"tile={TILE}", "--config", "mode=16"], "block 8 makes it"),

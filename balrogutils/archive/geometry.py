@@ -19,6 +19,8 @@ from balrogutils.wcs import ImageWCS
 
 __all__ = ["Geometry"]
 
+# Pixels along a side; a DES tile has 10000. More is a mistake that would fill a disk before it was noticed.
+_MAX_PIXELS = 65536
 _REMEDY = "run the prep block (mode bit 1) for this tile"
 
 
@@ -168,13 +170,15 @@ class Geometry:
                 int(row["naxis2"]),
                 float(row["pixelscale"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except KeyError as error:
             raise ArchiveError(f"the archive's tile geometry lacks {error}", tile=tile) from error
+        except (TypeError, ValueError) as error:
+            raise ArchiveError(f"the archive's tile geometry holds what is no number: {error}", tile=tile) from error
         if (
             not math.isfinite(base.ra_cent + base.dec_cent)
-            or base.naxis1 < 1
-            or base.naxis2 < 1
-            or not base.pixelscale > 0
+            or not 1 <= base.naxis1 <= _MAX_PIXELS
+            or not 1 <= base.naxis2 <= _MAX_PIXELS
+            or not 0 < base.pixelscale < math.inf
         ):
             raise ArchiveError("the archive's tile geometry has a size, scale or centre that cannot be", tile=tile)
         given: dict[str, Any] = {

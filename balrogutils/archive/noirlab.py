@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from balrogutils.archive import tables
 from balrogutils.archive.geometry import Geometry
-from balrogutils.archive.queries import Database
+from balrogutils.archive.queries import Database, zero_point
 from balrogutils.archive.transfer import ArchiveFile, md5
 from balrogutils.errors import ArchiveError, InputError
 from balrogutils.fitsfile import read_header, read_image, read_table
@@ -222,8 +222,8 @@ def tile_ccds(database: Database, geometry: Geometry, band: str) -> TileCcds:
 
 def _fault(row: dict[str, Any]) -> str:
     """Return why a CCD image cannot be used; empty when it can."""
-    zero_point, exptime = row["ccdzpt"], row["exptime"]
-    if zero_point is None or not math.isfinite(zero_point) or zero_point <= 0 or not exptime or not exptime > 0:
+    magnitude, exptime = zero_point(row["ccdzpt"]), row["exptime"]
+    if magnitude is None or magnitude <= 0 or not isinstance(exptime, (int, float)) or not exptime > 0:
         return "no zero point"
     if row["ccd_cuts"]:
         return f"ccd_cuts {row['ccd_cuts']}"

@@ -32,6 +32,7 @@ __all__ = [
     "exposures_statement",
     "files_statement",
     "geometry_statement",
+    "zero_point",
 ]
 
 _log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ FGCM_VERSION = "v2.0"
 
 _ATTEMPTS = 3
 _PAUSE_SECONDS = 8.0  # between attempts at a server, as the survey's own tools wait
+_MAX_MAGNITUDE = 100.0
 _IN_LIMIT = 500  # Oracle takes at most 1000 values in one IN
 
 
@@ -74,6 +76,15 @@ class FileRow:
     compression: str
     filesize: int
     md5sum: str
+
+
+def zero_point(value: Any) -> float | None:
+    """Return a zero point, or None for what cannot be one: SQLite keeps anything in any column."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and abs(number) < _MAX_MAGNITUDE else None
 
 
 def geometry_statement(tile: str, table: sa.Table = tables.y3a2_coaddtile_geom) -> Select[Any]:
@@ -306,9 +317,6 @@ class Database:
         """
         found: list[ExposureRow] = []
         for row in self.rows(exposures_statement(tag, se_tag, tile, band)):
-            zero_point = (
-                None if row["mag_zero"] is None or not math.isfinite(row["mag_zero"]) else float(row["mag_zero"])
-            )
             found.append(
                 ExposureRow(
                     row["filename"],
@@ -316,7 +324,7 @@ class Database:
                     row["compression"] or "",
                     int(row["expnum"]),
                     int(row["ccdnum"]),
-                    zero_point,
+                    zero_point(row["mag_zero"]),
                 )
             )
         if not found:

@@ -144,6 +144,10 @@ def match(context: Context) -> None:
     with Step(tree.manifest("match"), "match", about=context.about(), config=config) as step:
         truth_path = _need(context, tree.truth, "the truth catalogue", "make it (mode 8)")
         truth = read_table(truth_path)
+        if not len(truth):
+            raise ProductError(
+                "the truth catalogue is empty", tile=context.tile, file=truth_path, remedy="make it again (mode 8)"
+            )
         wcs = Geometry.read(_need(context, base.geometry, "the tile's geometry", "make it (mode 1)")).wcs()
         tables, files = _measured(context, context.bands, wcs)
         detected = tables[0][1]

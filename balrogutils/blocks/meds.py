@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from balrogutils.context import Context
-from balrogutils.errors import ConfigError, ProductError
+from balrogutils.errors import ProductError
 from balrogutils.meds.tile import plan_meds, read_catalog, single_epoch_sources, source_of_coadd
 from balrogutils.meds.writer import Packing, write_meds
 from balrogutils.products import Step
@@ -40,14 +40,7 @@ def meds(context: Context, band: str, keep_plain: str | os.PathLike[str] | None 
         A missing or damaged product of the prep or coadd block, lists that disagree, objects that cannot be placed.
     """
     settings, tree = context.desmeds, context.tree
-    if band not in settings.bands:
-        raise ConfigError(
-            f"the MEDS configuration has no band {band}, only {' '.join(settings.bands)}",
-            tile=context.tile,
-            band=band,
-            key="bands",
-            remedy="add the band, or write bands: from_tile",
-        )
+    settings.check_band(band, context.tile)
     config = settings.model_dump(mode="json")
     with Step(tree.manifest("meds", band), "meds", about=context.about(band), config=config) as step:
         lists = [tree.flist(kind, band) for kind in ("nullwt", "seg", "bkg")]

@@ -33,9 +33,7 @@ def _digest(context: Context, band: str) -> str:
 
 
 def _settings(context: Context) -> tuple[Path, Sof]:
-    base = context.site.base
-    path = context.pipeline.config_file("sof_config", base / "sof-config", base)
-    return path, Sof.load(path, context.campaign)
+    return context.sof_file, Sof.load(context.sof_file, context.campaign)
 
 
 def sof(context: Context, workers: int) -> None:

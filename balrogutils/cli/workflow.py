@@ -51,6 +51,7 @@ class Run:
 
     def __init__(self, overrides: Mapping[str, Any], words: list[str]) -> None:
         self.installation = Installation.load(overrides)
+        self.installation.site.check()
         self.mode = self.installation.pipeline.mode
         self.tiles = installation_tiles(self.installation, words)
         self._kept = {key: _text(value) for key, value in sorted(overrides.items()) if key not in _CHOICES}

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 # Rows of pixels handled at a time where a temporary copy in double precision is needed.
 _BLOCK = 256
+_PLANES = ("SCI", "WGT", "WGT_ME", "MSK")
 
 
 @dataclass(frozen=True)
@@ -152,8 +153,11 @@ def inject_chip(chip: Chip, plan: NDArray[Any], reach: NDArray[np.float64], reci
     ------
     InjectionError
         When an object cannot be drawn, or the audit of the written image disagrees; nothing is written then.
+    ProductError
+        When the base image is cut short.
     """
     psf = PSFEx.read(chip.psf_file)
+    _check_whole(chip)
     try:
         rows, positions, halves = _candidates(chip, plan, reach, psf)
         if not len(rows):
@@ -166,6 +170,23 @@ def inject_chip(chip: Chip, plan: NDArray[Any], reach: NDArray[np.float64], reci
             error.message, tile=recipe.tile, band=chip.band, chip=chip.name, file=chip.target, remedy=error.remedy
         ) from error
     return outcome
+
+
+def _check_whole(chip: Chip) -> None:
+    """Refuse a base image that was cut short: its other planes are copied without being looked at."""
+    rows = chip.shape[0]
+    with fitsio.FITS(str(chip.base)) as fits:
+        for name in _PLANES:
+            try:
+                fits[name][rows - 1 : rows, 0:1]
+            except OSError as error:
+                raise ProductError(
+                    f"the {name} plane of a null-weight image is damaged",
+                    band=chip.band,
+                    chip=chip.name,
+                    file=chip.base,
+                    remedy="remove the file and run prep again (mode 1)",
+                ) from error
 
 
 def _candidates(

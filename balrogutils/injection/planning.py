@@ -148,6 +148,13 @@ def _positions(settings: Injection, geometry: Geometry, seed: int, realization: 
             count = getattr(settings.image.n_objects, INJ_TYPES[name], None)
             if count is None:
                 count = round(getattr(settings.image.object_density, INJ_TYPES[name]) * positions.unique_area(*box))
+            if count > positions.MAX_OBJECTS:
+                raise InjectionError(
+                    f"{count} positions of {name} are asked for, at most {positions.MAX_OBJECTS} can be",
+                    tile=tile,
+                    key="image.n_objects, image.object_density",
+                    remedy="ask for fewer; the density is per square arcmin",
+                )
             out[name] = positions.uniform(seed, ("position", tile, realization, name), count, box)
         else:
             # The orientation is common to all inputs, so that the holes of one grid stay its holes.
@@ -196,7 +203,7 @@ def read_plan(path: str | os.PathLike[str]) -> NDArray[Any]:
     Raises
     ------
     ProductError
-        When it is missing or lacks a column.
+        When it is missing, empty or lacks a column.
     """
     rows = read_table(path, "PLAN")
     lacking = [name for name in _dtype(()).names or () if name not in (rows.dtype.names or ())]
@@ -205,6 +212,10 @@ def read_plan(path: str | os.PathLike[str]) -> NDArray[Any]:
             f"the injection plan lacks {', '.join(lacking)}",
             file=path,
             remedy="run the injection block (mode bit 8) again",
+        )
+    if not len(rows):
+        raise ProductError(
+            "the injection plan is empty", file=path, remedy="run the injection block (mode bit 8) again"
         )
     return rows
 

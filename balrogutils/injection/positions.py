@@ -11,10 +11,13 @@ from balrogutils.errors import InjectionError
 from balrogutils.randomness import stream
 from balrogutils.settings.sampling import Positions
 
-__all__ = ["DEFAULT_SPACING", "grid", "uniform", "unique_area"]
+__all__ = ["DEFAULT_SPACING", "MAX_OBJECTS", "grid", "uniform", "unique_area"]
 
 DEFAULT_SPACING = 30.0
 """Grid spacing in arcsec when none is given."""
+
+MAX_OBJECTS = 1_000_000
+"""Most positions of one kind in a tile; a grid has some ten thousand in a DES tile, far more is a slip of the unit."""
 
 _HEX = 2.0 / math.sqrt(3.0)
 
@@ -98,7 +101,7 @@ def grid(
     Raises
     ------
     InjectionError
-        When no point lies inside.
+        When no point lies inside, or more than `MAX_OBJECTS` would.
 
     Notes
     -----
@@ -116,6 +119,12 @@ def grid(
             f"no point of a {kind} of {spacing:g} arcsec fits into a tile of {shape[1]} x {shape[0]} pixels",
             key="grid_spacing",
             remedy="give a smaller grid_spacing",
+        )
+    if height * width > MAX_OBJECTS * step**2:
+        raise InjectionError(
+            f"a {kind} of {spacing:g} arcsec has more than {MAX_OBJECTS} points in {shape[1]} x {shape[0]} pixels",
+            key="grid_spacing",
+            remedy="give a larger grid_spacing, in arcsec",
         )
     reach = math.hypot(height, width) + 2.0 * step
     rotation, shift = _orientation(kind, settings, step, pixel_scale, seed, names)

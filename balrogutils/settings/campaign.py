@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pydantic
 
 from balrogutils.errors import ConfigError, InputError, did_you_mean
 from balrogutils.settings.yamlfile import Strict, load_yaml, parse
 
-__all__ = ["Campaign", "Campaigns"]
+__all__ = ["TILE_PATTERN", "Campaign", "Campaigns"]
+
+
+# Bands and tiles are parts of file names and of the workflow's patterns.
+_BandName = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9]+$")]
+TILE_PATTERN = r"DES[0-9]{4}[+-][0-9]{4}"
+_TileName = Annotated[str, pydantic.Field(pattern=rf"^{TILE_PATTERN}$")]
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 class Campaign(Strict):
@@ -24,9 +32,9 @@ class Campaign(Strict):
     proctag: str = "Y3A2_COADD"
     se_proctag: str = "Y3A1_FINALCUT"
     medsconf: str = "y3v02"
-    bands: tuple[str, ...] = pydantic.Field(min_length=1)
-    det: tuple[str, ...] = pydantic.Field(min_length=1)
-    tiles: tuple[str, ...] = ()
+    bands: tuple[_BandName, ...] = pydantic.Field(min_length=1)
+    det: tuple[_BandName, ...] = pydantic.Field(min_length=1)
+    tiles: tuple[_TileName, ...] = ()
     magzp_ref: float = 30.0
     max_missing_ccds: int = pydantic.Field(default=10, ge=0)
     desmeds_config: str | None = None
@@ -39,8 +47,11 @@ class Campaign(Strict):
         for band in self.det:
             if band not in self.bands:
                 raise ValueError(f"detection band {band} is not one of the bands {' '.join(self.bands)}")
-        if len(set(self.bands)) != len(self.bands):
-            raise ValueError("a band is named twice")
+        for names in (self.bands, self.det):
+            if len(set(names)) != len(names):
+                raise ValueError("a band is named twice")
+        if "det" in self.bands:
+            raise ValueError("det is the name of the detection image and cannot be a band")
         return self
 
 
@@ -70,15 +81,17 @@ class Campaigns(Strict):
         texts = {key: str(value) for key, value in directories.items()}
         filled = {}
         for name, campaign in loaded.campaigns.items():
-            try:
-                places = {key: getattr(campaign, key).format(**texts) for key in ("database", "archive")}
-            except (KeyError, IndexError, ValueError) as error:
-                raise ConfigError(
-                    f"an unknown placeholder {error} in a campaign's database or archive",
-                    file=path,
-                    key=f"campaigns.{name}",
-                    remedy="use {run} or {base}",
-                ) from error
+            places = {key: getattr(campaign, key) for key in ("database", "archive")}
+            for key, place in places.items():
+                unknown = [word for word in _PLACEHOLDER.findall(place) if word not in texts]
+                if unknown:
+                    raise ConfigError(
+                        f"an unknown placeholder {{{unknown[0]}}} in a campaign's {key}",
+                        file=path,
+                        key=f"campaigns.{name}.{key}",
+                        remedy="use {run} or {base}",
+                    )
+                places[key] = _PLACEHOLDER.sub(lambda found: texts[found[1]], place)
             filled[name] = campaign.model_copy(update={**places, "name": name})
         return cls(campaigns=filled)
 

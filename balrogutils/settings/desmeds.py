@@ -21,7 +21,7 @@ _DTYPES = {"image": ("f4", "f8"), "weight": ("f4", "f8"), "seg": ("i4",), "bmask
 _ABSENT = ("none", "", -1)
 _PACK_KEYS = ("FZALGOR", "FZQMETHD", "FZQVALUE", "FZTILE")
 _ALLOWED_BOXES = tuple(side for power in range(1, 13) for side in (2**power, 3 * 2 ** (power - 1)))
-_PSF_LIMIT = 3
+_PSF_LIMITS = 3, 1023
 
 Ext = int | str
 
@@ -60,9 +60,10 @@ class PsfSettings(Strict):
 
     @pydantic.model_validator(mode="after")
     def _odd(self) -> PsfSettings:
+        low, high = _PSF_LIMITS
         for size in (self.coadd.stamp_size, self.se.stamp_size):
-            if size is not None and (size < _PSF_LIMIT or size % 2 == 0):
-                raise ValueError(f"a PSF stamp has an odd side of at least {_PSF_LIMIT} pixels, not {size}")
+            if size is not None and (not low <= size <= high or size % 2 == 0):
+                raise ValueError(f"a PSF stamp has an odd side of at least {low} pixels and at most {high}, not {size}")
         return self
 
 
@@ -243,6 +244,23 @@ class DesMeds(Strict):
         if self.fpack_kwargs:
             raise ValueError("fpack_kwargs is not supported; give fpack_pars")
 
+    def check_band(self, band: str, tile: str) -> None:
+        """Refuse a band of a tile that this configuration leaves out.
+
+        Raises
+        ------
+        ConfigError
+            When `band` is not among the bands.
+        """
+        if band not in self.bands:
+            raise ConfigError(
+                f"the MEDS configuration has no band {band}, only {' '.join(self.bands)}",
+                tile=tile,
+                band=band,
+                key="bands",
+                remedy="add the band, or write bands: from_tile",
+            )
+
     def dtype(self, kind: str) -> str:
         """Return the numpy type of a cut-out plane, for example ``"f4"``."""
         return self.dtypes.get(kind, _DTYPES[kind][0])
@@ -291,6 +309,8 @@ class DesMeds(Strict):
             )
 
         bands = campaign.bands if self.bands == FROM_TILE else self.bands
+        if not bands or len(set(bands)) != len(bands):
+            raise refuse("bands", " ".join(bands) or "empty", " ".join(campaign.bands))
         det = campaign.det if self.det == FROM_TILE else self.det
         if not set(bands) <= set(campaign.bands):
             raise refuse("bands", " ".join(bands), " ".join(campaign.bands))

@@ -10,6 +10,8 @@ import pydantic
 from pydantic import Field
 
 from balrogutils.errors import ConfigError, did_you_mean
+from balrogutils.identity import MAX_REALIZATION
+from balrogutils.settings.pipeline import MAX_SEED
 from balrogutils.settings.sampling import INJ_TYPES, Counts, Densities, Sampling
 from balrogutils.settings.sources import Bands, Inputs
 from balrogutils.settings.yamlfile import Strict, load_yaml, parse
@@ -82,7 +84,7 @@ class Image(Strict):
     extinct_objs: bool = False
     inj_objs_only: Any = None
     noise: Noise = Noise()
-    random_seed: int | None = None
+    random_seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
     wcs: Wcs = Wcs()
     xsize: Annotated[int, Field(ge=1)] = 2048
     ysize: Annotated[int, Field(ge=1)] = 4096
@@ -95,14 +97,16 @@ class Image(Strict):
         if isinstance(value, dict):
             if set(value) != {"min", "max"} or not all(isinstance(item, int) for item in value.values()):
                 raise ValueError("write {min: A, max: B} with two integers")
+            if value["max"] > MAX_REALIZATION:
+                raise ValueError(f"realizations go from 0 to {MAX_REALIZATION}")
             return tuple(range(value["min"], value["max"] + 1))
         return value
 
     @pydantic.field_validator("realizations")
     @classmethod
     def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if not value or min(value) < 0 or len(set(value)) != len(value):
-            raise ValueError("realizations are distinct integers from 0 on, at least one")
+        if not value or min(value) < 0 or max(value) > MAX_REALIZATION or len(set(value)) != len(value):
+            raise ValueError(f"realizations are distinct integers from 0 to {MAX_REALIZATION}, at least one")
         return value
 
     @pydantic.field_validator("noise", "wcs", mode="before")

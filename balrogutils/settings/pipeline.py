@@ -10,10 +10,14 @@ from typing import Any
 import pydantic
 
 from balrogutils.errors import ConfigError
+from balrogutils.identity import MAX_REALIZATION
 from balrogutils.settings.campaign import Campaign
 from balrogutils.settings.yamlfile import Strict, load_yaml, parse
 
-__all__ = ["Pipeline"]
+__all__ = ["MAX_SEED", "Pipeline"]
+
+MAX_SEED = 2**63 - 1
+"""Largest seed: what a FITS header can hold."""
 
 
 def _words(value: Any) -> Any:
@@ -23,6 +27,8 @@ def _words(value: Any) -> Any:
     if isinstance(value, (int, float)):
         return [str(value)]
     if isinstance(value, (list, tuple)):
+        if any(isinstance(item, (list, tuple, dict)) for item in value):
+            raise ValueError("each entry must be a plain word")
         return [str(item) for item in value]
     return value
 
@@ -61,7 +67,7 @@ class Pipeline(Strict):
     galsim_config: str | None = None
     sof_config: str | None = None
     bands: tuple[str, ...] | None = None
-    seed: int = pydantic.Field(default=20181105, ge=0)
+    seed: int = pydantic.Field(default=20181105, ge=0, le=MAX_SEED)
     sof_workers: int = pydantic.Field(default=2, ge=1)
 
     @pydantic.field_validator("tile", "realizations", "bands", mode="before")
@@ -75,8 +81,17 @@ class Pipeline(Strict):
         for name in value or ():
             if not name.isdecimal() or name != str(int(name)):
                 raise ValueError(f"a realization is a whole number such as 0 or 12, not {name!r}")
+            if int(name) > MAX_REALIZATION:
+                raise ValueError(f"realizations go from 0 to {MAX_REALIZATION}")
+        return value
+
+    @pydantic.field_validator("realizations", "bands")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and not value:
+            raise ValueError("nothing is named; leave the key out for the default")
         if value is not None and len(set(value)) != len(value):
-            raise ValueError("a realization is named twice")
+            raise ValueError("one is named twice")
         return value
 
     @classmethod
@@ -143,7 +158,12 @@ class Pipeline(Strict):
             When it is in none of them.
         """
         name = getattr(self, key)
-        candidates = [Path(name).expanduser(), *(directory / name for directory in directories)]
+        try:
+            given = Path(name).expanduser()
+        except RuntimeError as error:
+            text = f"there is no home directory for {name}"
+            raise ConfigError(text, key=key, remedy="write the whole path") from error
+        candidates = [given, *(directory / name for directory in directories)]
         for candidate in candidates:
             if candidate.is_file():
                 return candidate.absolute()

@@ -43,6 +43,13 @@ class Jobs(Strict):
     chunksize: int = pydantic.Field(default=100, ge=1)
     bands: tuple[str, ...] | Literal["from_tile"] = "from_tile"
 
+    @pydantic.field_validator("bands")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...] | str) -> tuple[str, ...] | str:
+        if isinstance(value, tuple) and (not value or len(set(value)) != len(value)):
+            raise ValueError("name each band once, at least one, or write from_tile")
+        return value
+
 
 class Collate(Strict):
     """How chunks become one catalogue; nothing is ever blinded."""
@@ -149,7 +156,7 @@ class Sof(Strict):
     """
 
     run: str = pydantic.Field(min_length=1)
-    global_seed: int = pydantic.Field(default=22350, ge=0)
+    global_seed: int = pydantic.Field(default=22350, ge=0, lt=2**63)
     jobs: Jobs = Jobs()
     collate: Collate = Collate()
     fitter_type: Literal["max-ngmix-boot"] = "max-ngmix-boot"
@@ -168,7 +175,7 @@ class Sof(Strict):
     symmetrize_weight: Literal[False] = False
     ignore_zero_weights_images: bool = True
     region: Literal["cweight-nearest", "weight"] = "cweight-nearest"
-    image_flags2check: int = pydantic.Field(default=DES_IMAGE_FLAGS, ge=0)
+    image_flags2check: int = pydantic.Field(default=DES_IMAGE_FLAGS, ge=0, lt=2**31)
     max_box_size: int = pydantic.Field(default=2048, ge=2, le=2048)
 
     use_psf_rerun: Literal[False] = False

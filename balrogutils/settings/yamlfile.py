@@ -16,9 +16,9 @@ __all__ = ["Strict", "load_yaml", "parse"]
 
 
 class Strict(pydantic.BaseModel):
-    """A frozen configuration object that refuses keys it does not know."""
+    """A frozen configuration object that refuses keys it does not know and numbers that are not finite."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Strict)
@@ -85,6 +85,9 @@ def load_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ConfigError(f"YAML error{line}: {error.problem}", file=file, remedy="mend that line") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"YAML error: {error}", file=file) from error
+    except (ValueError, RecursionError) as error:
+        # PyYAML's own constructors give up like this, for example on a date such as 2020-99-99.
+        raise ConfigError(f"a value cannot be read: {error}", file=file) from error
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -146,5 +149,8 @@ def parse(model: type[S], data: dict[str, Any], file: str | os.PathLike[str] | N
                 problems.append(f"the key {key!r} is missing")
             else:
                 given = f", not {item['input']!r}" if not isinstance(item["input"], dict) else ""
-                problems.append(f"{key}: {item['msg'].removeprefix('Value error, ')}{given}")
-        raise ConfigError("; ".join(problems), file=file, key=", ".join(keys), remedy="mend the key") from error
+                told = f"{item['msg'].removeprefix('Value error, ')}{given}"
+                # What concerns several keys together has no key of its own.
+                problems.append(f"{key}: {told}" if key else told)
+        named = ", ".join(key for key in keys if key) or None
+        raise ConfigError("; ".join(problems), file=file, key=named, remedy="mend the key") from error
