@@ -48,7 +48,7 @@ test-long: $(STAMP)
 	pytest -m long -n 2
 
 science: $(STAMP)
-	pytest -m science -n 2
+	pytest -m science -rP
 
 clean:
 	rm -rf $(VENV) run .snakemake

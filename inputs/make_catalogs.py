@@ -110,7 +110,8 @@ def galaxies(data: Path) -> None:
 
     count = 200
     order = stream(SEED, "exponential galaxies").permutation(count)
-    mag_i = np.linspace(18.5, 21.0, count)[order]
+    # S/N of 30 to 200 on a DES tile, where the noise is the sky's, as the weight maps have it.
+    mag_i = np.linspace(20.0, 22.0, count)[order]
     pick = np.arange(count) % len(rows)
     steady = np.clip(rows["bdf_mag"][pick] - rows["bdf_mag"][pick][:, 2:3], -0.6, 1.5)
     modest = np.clip(np.hypot(*rows["bdf_g"][pick].T), 0.0, 0.6)

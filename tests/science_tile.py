@@ -15,6 +15,7 @@ from balrogutils.fitsfile import read_table
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 TILE = "DES0239+0216"
+NEIGHBOUR = "DES0240+0216"
 BANDS = ("g", "r", "i", "z")
 ISOLATION = 5.0
 """No other source of truth, and no other detection, is nearer than this (arcsec)."""
@@ -24,6 +25,7 @@ STARS = ("0", "1")
 EXPONENTIALS = ("10", "11", "12")
 SPARSE = ("20",)
 NOISELESS = ("21",)
+NOISY = ("22",)
 
 _VARIABLES = ("MEDS_DIR", "medsconf", "NGMIXER_OUTPUT_DIR", "DESDATA", "DESMEDS_CONFIG_DIR", "DES_SERVICES")
 
@@ -80,6 +82,12 @@ class ScienceRun:
         words = [f"galsim_config={configuration}", f"realizations={','.join(realizations)}", f"mode={mode}"]
         self._call("snakemake", "--cores", "2", f"tile={TILE}", "--config", *words)
 
+    def make_base(self, tile):
+        """Make a tile without injections: blocks 1, 2 and 4, and the fits of the base run alone."""
+        self._call("snakemake", "--cores", "2", f"tile={tile}", "--config", "mode=7")
+        if not self.context(tile=tile).tree.fit("sof").is_file():
+            self._call("balrog", "sof", tile, "--workers", "2")
+
     def configuration(self, name, source, *changes):
         """Write a variant of a shipped injection configuration: each (pattern, text) must replace something."""
         text = (CHECKOUT / "inputs" / source).read_text()
@@ -92,10 +100,10 @@ class ScienceRun:
             path.write_text(text)
         return path
 
-    def context(self, realization=None):
+    def context(self, realization=None, tile=TILE):
         """Return the context of the base run or of one realization."""
         overrides = {} if realization is None else {"realizations": realization}
-        return Installation.load(overrides, self.environment).context(TILE, realization)
+        return Installation.load(overrides, self.environment).context(tile, realization)
 
     def survey_truth(self):
         """Return every source the survey drew."""
@@ -115,7 +123,7 @@ def robust_width(values):
 
 
 def plane(ra, dec, origin):
-    """Return (west, north) in arcsec, for separations: exact to 1e-3 arcsec over 5 arcsec anywhere on a tile of minutes."""
+    """Return (west, north) in arcsec for separations: 5 arcsec are exact to 1e-3 anywhere on a tile of minutes."""
     ra, dec = np.asarray(ra, float), np.asarray(dec, float)
     return np.column_stack([-(ra - origin[0]) * np.cos(np.radians(dec)), dec - origin[1]]) * 3600.0
 

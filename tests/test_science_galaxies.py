@@ -43,9 +43,9 @@ def measured(galaxies, science):
             "width": robust_width(pull),
             "outliers": np.mean(np.abs(pull - np.median(pull)) > 5.0),
         }
+    names = ("bias", "error", "scatter", "pull", "width")
     rows = [
-        (band, values["n"], *(f"{values[name]:+.4f}" for name in ("bias", "error", "scatter", "pull", "width")))
-        + (f"{values['outliers']:.3f}",)
+        (band, values["n"], *(f"{values[name]:+.4f}" for name in names), f"{values['outliers']:.3f}")
         for band, values in found.items()
     ]
     header = ("band", "N", "median bias", "+-", "width of bias", "median pull", "width of pull", "beyond 5 sigma")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from identical import same
-from science_tile import BANDS, EXPONENTIALS, NOISELESS, SPARSE, STARS
+from science_tile import BANDS, EXPONENTIALS, NOISELESS, NOISY, SPARSE, STARS
 
 from balrogutils.exposures.lists import read_zero_points
 from balrogutils.fitsfile import read_image, read_table
@@ -61,15 +61,20 @@ def measure(science, realizations, poisson):
     Returns
     -------
     dict
-        For chips and objects: number, largest |gained - true| / true flux, largest |gained - true| over what is
-        allowed, and (gained - true) over the noise asked for.
+        For chips that hold a centre, chips that hold wings only (without noise: their few photons are not normally
+        distributed) and objects: number, largest |gained - true| / true flux, largest |gained - true| over what is
+        allowed, rms of (gained - true) over its noise, and sum of gained - true over the sum of true.
     """
-    found = {"chips": [], "objects": []}
+    found = {"chips": [], "wings": [], "objects": []}
     for realization in realizations:
         for chip in chips(science, realization):
             true = chip.rows["flux_drawn"].sum()
-            noise = true / chip.gain if poisson else 0.0
-            found["chips"].append((chip.gained.sum() - true, true, chip.rounding.sum(), noise))
+            # Of objects that reach the chip with a wing only, light of either sign: its variance is in the table.
+            noise = chip.rows["poisson_variance"].sum() if poisson else 0.0
+            centred = (chip.rows["flags"] & ChipFlag.CENTRE_ON_CHIP).any()
+            if centred or not poisson:
+                kind = "chips" if centred else "wings"
+                found[kind].append((chip.gained.sum() - true, true, chip.rounding.sum(), noise))
             light = np.zeros(chip.shape, bool)
             for row in chip.rows:
                 box = chip.stamp(row)
@@ -79,12 +84,12 @@ def measure(science, realizations, poisson):
                     noise = true / chip.gain if poisson else 0.0
                     found["objects"].append((chip.gained[box].sum() - true, true, chip.rounding[box].sum(), noise))
             assert not chip.gained[~light].any()
-    return {kind: summary(np.array(values)) for kind, values in found.items()}
+    return {kind: summary(np.array(values)) for kind, values in found.items() if values}
 
 
 def summary(values):
     error, true, rounding, noise = values.T
-    allowed = FLUX_TOLERANCE * true + SIGMAS * np.sqrt(rounding) + SIGMAS * np.sqrt(noise)
+    allowed = FLUX_TOLERANCE * np.abs(true) + SIGMAS * np.sqrt(rounding) + SIGMAS * np.sqrt(noise)
     random = np.sqrt(rounding + noise)
     return {
         "n": len(values),
@@ -101,21 +106,27 @@ def sparse(science):
     counts = (r"^  bands: from_tile$", "  bands: from_tile\n  n_objects: {ngmix_catalog: 1, des_star_catalog: 1}")
     alone = (r"^  pos_sampling:\n(    .*\n)+", "  pos_sampling: uniform\n")
     quiet = (r"^  noise: .*\n", "")
-    science.make(science.configuration("bal_config_sparse.yaml", "bal_config_hex.yaml", counts, alone, quiet), SPARSE, 9)
+    path = science.configuration("bal_config_sparse.yaml", "bal_config_hex.yaml", counts, alone, quiet)
+    science.make(path, SPARSE, 9)
     return science
+
+
+# Nearest neighbours 29 arcsec (110 pixels) apart: no two stamps of stars, and few of galaxies, touch.
+WIDE = (r"grid_spacing: 15\.0", "grid_spacing: 25.0")
 
 
 @pytest.fixture(scope="module")
 def noiseless(science):
-    """The default injections without photon noise."""
+    """The default kinds of injections, wide apart and without photon noise."""
     quiet = (r"^  noise: .*\n", "")
-    science.make(science.configuration("bal_config_noiseless.yaml", "bal_config_hex.yaml", quiet), NOISELESS, 9)
+    science.make(science.configuration("bal_config_noiseless.yaml", "bal_config_hex.yaml", WIDE, quiet), NOISELESS, 9)
     return science
 
 
 @pytest.fixture(scope="module")
 def noisy(science):
-    """Stars and galaxies with photon noise."""
+    """Stars and galaxies with photon noise, wide apart and as close as the other science tests have them."""
+    science.make(science.configuration("bal_config_noisy.yaml", "bal_config_hex.yaml", WIDE), NOISY, 9)
     science.make("bal_config_stars.yaml", STARS, 9)
     science.make("bal_config_exp.yaml", EXPONENTIALS, 9)
     return science
@@ -130,9 +141,7 @@ def test_chips_without_injections_are_identical(sparse):
         lit = set(truth["chip"][truth["band"] == band])
         empty = [path for path in paths if chip_of(path) not in lit]
         identical = [same(context.base_tree.nullwt(band, chip_of(path)), path) for path in empty]
-        altered = [
-            same(context.base_tree.nullwt(band, chip_of(path)), path) for path in paths if chip_of(path) in lit
-        ]
+        altered = [same(context.base_tree.nullwt(band, chip_of(path)), path) for path in paths if chip_of(path) in lit]
         rows.append((band, len(paths), len(empty), sum(identical), len(altered) - sum(altered)))
         assert all(identical)
         assert empty
@@ -181,9 +190,9 @@ def table(measured, label, pull=False):
 def test_difference_equals_truth_without_noise(noiseless):
     """Every error within 1e-4 of the flux and 5 sigma of rounding; no noise was asked for."""
     measured = measure(noiseless, NOISELESS, poisson=False)
-    noiseless.figures("3b difference and truth without noise", HEADER, table(measured, "stars and galaxies"))
-    assert measured["chips"]["n"] >= 40
-    assert measured["objects"]["n"] >= 1000
+    noiseless.figures("3b difference and truth without noise", HEADER, table(measured, "stars and galaxies, wide"))
+    assert measured["chips"]["n"] >= 30
+    assert measured["objects"]["n"] >= 500
     assert max(values["allowed"] for values in measured.values()) < 1.0
 
 
@@ -193,13 +202,12 @@ def test_difference_equals_truth_with_noise(noisy):
     The errors themselves must have that variance: their rms in sigmas is 1 within 5 / sqrt(2 N), and 1 % for the
     lobes of the PSF models, where the drawn light is negative and takes no noise.
     """
-    rows = []
-    for label, realizations in (("stars", STARS), ("exponential galaxies", EXPONENTIALS)):
-        measured = measure(noisy, realizations, poisson=True)
-        rows += table(measured, label, pull=True)
-        objects = measured["objects"]
-        assert measured["chips"]["n"] >= 40
-        assert objects["n"] >= 1000
-        assert max(values["allowed"] for values in measured.values()) < 1.0
-        assert abs(objects["pull"] - 1.0) < 5.0 / np.sqrt(2.0 * objects["n"]) + 0.01
+    kinds = {"stars and galaxies, wide": NOISY, "stars": STARS, "exponential galaxies": EXPONENTIALS}
+    measured = {label: measure(noisy, realizations, poisson=True) for label, realizations in kinds.items()}
+    rows = [row for label, values in measured.items() for row in table(values, label, pull=True)]
     noisy.figures("3c difference and truth with Poisson noise", (*HEADER, "rms error / sigma"), rows)
+    assert all(values["chips"]["n"] >= 30 for values in measured.values())
+    assert max(part["allowed"] for values in measured.values() for part in values.values()) < 1.0
+    objects = measured["stars and galaxies, wide"]["objects"]
+    assert objects["n"] >= 500
+    assert abs(objects["pull"] - 1.0) < 5.0 / np.sqrt(2.0 * objects["n"]) + 0.01

@@ -54,7 +54,7 @@ class Cut:
 
 @pytest.fixture(scope="module", params=[None, STARS[0]], ids=["base", f"realization {STARS[0]}"])
 def cuts(request, science):
-    """Every band of a tile; the uncompressed files are written by the MEDS block in a directory that mirrors the tile's."""
+    """Every band of a tile; the MEDS block keeps the uncompressed files in a directory that mirrors the tile's."""
     science.make("bal_config_stars.yaml", STARS, 63)
     context = science.context(request.param)
     room = science.directory / "plain"
@@ -128,7 +128,8 @@ def test_cutouts_equal_source_pixels_before_packing(cuts, science):
 def test_packed_cutouts_are_within_half_a_quantum(cuts, science):
     """The quantum of each compression tile is what fpack wrote down itself, in the column ZSCALE; 0 is without loss.
 
-    Beside half a quantum only the rounding of the unpacked value to single precision is allowed.
+    Beside half a quantum only rounding is allowed: of the unpacked value to single precision, and of the sums of
+    cfitsio in double precision, which count quanta from -2^31 on and so end at 2^31 / 2^53 of a quantum.
     """
     rows = []
     for cut in cuts:
@@ -142,6 +143,7 @@ def test_packed_cutouts_are_within_half_a_quantum(cuts, science):
             limit = 0.5 * np.repeat(quantum, COMPRESSION_TILE)[: before.size]
             error = np.abs(after.astype(float) - before)
             rounding = 0.5 * np.spacing(np.maximum(np.abs(after), np.abs(before))).astype(float)
+            rounding += 2.0 * limit * 2.0**-22
             worst[kind] = float(np.max((error - rounding)[limit > 0] / limit[limit > 0]))
             assert (error <= limit + rounding).all()
             assert (after[before == 0] == 0).all()
@@ -158,7 +160,7 @@ def test_packed_cutouts_are_within_half_a_quantum(cuts, science):
 
 def derivatives(wcs, row, col, half=0.5):
     """Return du/drow, du/dcol, dv/drow, dv/dcol in arcsec per pixel (u west, v north), by astropy."""
-    ra0, dec0 = wcs.all_pix2world(col, row, 0)
+    _, dec0 = wcs.all_pix2world(col, row, 0)
     elements = []
     for step in ((half, 0.0), (0.0, half)):
         ra1, dec1 = wcs.all_pix2world(col + step[1], row + step[0], 0)
@@ -186,7 +188,8 @@ def test_jacobians_equal_derivatives_of_the_wcs(cuts, science):
                     worst["jacobian"] = max(worst["jacobian"], np.max(np.abs(file[name][at] - values)) / scale)
                 x, y = wcs.all_world2pix(file["ra"][at[0]], file["dec"][at[0]], 0)
                 worst["position"] = max(worst["position"], np.max(np.hypot(x - col, y - row)))
-            rows.append((cut.label, cut.band, int(file["ncutout"].sum()), *(f"{value:.1e}" for value in worst.values())))
+            total = int(file["ncutout"].sum())
+        rows.append((cut.label, cut.band, total, *(f"{value:.1e}" for value in worst.values())))
         assert worst["jacobian"] < JACOBIAN
         assert worst["position"] < EDGE
     header = ("run", "band", "cut-outs", "largest Jacobian error (pixel scales)", "largest position error (pixels)")

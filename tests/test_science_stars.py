@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from science_tile import BANDS, STARS, injected, neighbours, plane, robust_width
+from science_tile import BANDS, NEIGHBOUR, STARS, TILE, injected, neighbours, plane, robust_width
 
 from balrogutils.fitsfile import read_table
 from balrogutils.masks import MaskBit
@@ -21,8 +21,9 @@ ASTROMETRY = 0.05
 
 @pytest.fixture(scope="module")
 def made(science):
-    """Two realizations of stars, and the base run."""
+    """Two realizations of stars with their base run, and the base run of the neighbour, for its own stars."""
     science.make("bal_config_stars.yaml", STARS)
+    science.make_base(NEIGHBOUR)
     return science
 
 
@@ -41,9 +42,9 @@ def _saturated(file, row):
     return False
 
 
-def survey_stars(science):
-    """Return the survey's own isolated stars in the base run: truth, fit, and MAG_AUTO by band."""
-    context = science.context()
+def survey_stars(science, tile):
+    """Return the survey's own isolated stars in the base run of a tile."""
+    context = science.context(tile=tile)
     survey = science.survey_truth()
     rows = read_table(context.tree.fit("sof"), "model_fits")
     stars = survey[survey["is_star"] == 1]
@@ -62,7 +63,8 @@ def survey_stars(science):
         auto[:, number] = catalog["MAG_AUTO"][np.searchsorted(catalog["NUMBER"], rows["number"])]
     truth = np.column_stack([stars[f"mag_{band}"] for band in BANDS])
     east = (rows["ra"] - stars["ra"]) * np.cos(np.radians(stars["dec"]))
-    return Sample(rows["flags"], rows, truth, auto, east, rows["dec"] - stars["dec"], clean)
+    fits = {name: rows[name] for name in ("psf_mag", "psf_flux_s2n")}
+    return Sample(rows["flags"], fits, truth, auto, east, rows["dec"] - stars["dec"], clean)
 
 
 def injected_stars(science):
@@ -79,50 +81,55 @@ def injected_stars(science):
 
 
 class Sample:
-    """Stars with truth and measurement."""
+    """Stars with truth and measurement: magnitudes, and offsets east and north in arcsec."""
 
     def __init__(self, flags, fits, truth, auto, east, north, clean):
         # A failed fit of the galaxy model does not spoil the PSF magnitude, but a flag is a flag.
         keep = clean & (flags == 0)
-        self.truth, self.auto = truth[keep], auto[keep]
-        self.psf, self.s2n = fits["psf_mag"][keep], fits["psf_flux_s2n"][keep]
-        self.offsets = 3600.0 * np.column_stack([east, north])[keep]
+        self.columns = {"truth": truth[keep], "auto": auto[keep], "psf": fits["psf_mag"][keep]}
+        self.columns["s2n"] = fits["psf_flux_s2n"][keep]
+        self.columns["offsets"] = 3600.0 * np.column_stack([east, north])[keep]
 
-    def measure(self):
-        """Return N, medians and widths by band, of stars with enough signal in that band."""
-        found = {}
-        for number, band in enumerate(BANDS):
-            use = self.s2n[:, number] > SIGNAL_TO_NOISE
-            delta = (self.psf - self.truth)[use, number]
-            found[band] = {
-                "n": int(use.sum()),
-                "median": np.median(delta),
-                "error": 1.2533 * robust_width(delta) / np.sqrt(use.sum()),
-                "width": robust_width(delta),
-                "auto": np.median((self.auto - self.truth)[use, number]),
-                "east": robust_width(self.offsets[use, 0]),
-                "north": robust_width(self.offsets[use, 1]),
-                "rms": np.sqrt(np.mean(self.offsets[use] ** 2, axis=0)).max(),
-                "shift": np.abs(np.median(self.offsets[use], axis=0)).max(),
-            }
-        return found
+
+def measure(*samples):
+    """Return N, medians and widths by band, of stars with enough signal in that band."""
+    names = ("truth", "auto", "psf", "s2n", "offsets")
+    truth, auto, psf, s2n, offsets = (np.concatenate([sample.columns[name] for sample in samples]) for name in names)
+    found = {}
+    for number, band in enumerate(BANDS):
+        use = s2n[:, number] > SIGNAL_TO_NOISE
+        delta = (psf - truth)[use, number]
+        found[band] = {
+            "n": int(use.sum()),
+            "median": np.median(delta),
+            "error": 1.2533 * robust_width(delta) / np.sqrt(use.sum()),
+            "width": robust_width(delta),
+            "auto": np.median((auto - truth)[use, number]),
+            "east": robust_width(offsets[use, 0]),
+            "north": robust_width(offsets[use, 1]),
+            "rms": np.sqrt(np.mean(offsets[use] ** 2, axis=0)).max(),
+            "largest": np.hypot(*offsets[use].T).max(),
+            "shift": np.abs(np.median(offsets[use], axis=0)).max(),
+        }
+    return found
 
 
 @pytest.fixture(scope="module")
 def measured(made):
     """Both kinds of stars, measured and on record."""
-    both = {"injected": injected_stars(made).measure(), "survey's own": survey_stars(made).measure()}
+    own = [survey_stars(made, tile) for tile in (TILE, NEIGHBOUR)]
+    both = {"injected": measure(injected_stars(made)), "survey's own": measure(*own)}
     rows = [
         (
             *(kind, band, values["n"], f"{values['median']:+.4f}", f"{values['error']:.4f}", f"{values['width']:.4f}"),
             f"{values['auto']:+.4f}",
-            *(f"{values[name]:.4f}" for name in ("east", "north", "rms", "shift")),
+            *(f"{values[name]:.4f}" for name in ("east", "north", "rms", "shift", "largest")),
         )
         for kind, bands in both.items()
         for band, values in bands.items()
     ]
     header = ("stars", "band", "N", "median psf_mag - truth", "+-", "width", "median MAG_AUTO - truth")
-    header += ("east width (arcsec)", "north width", "rms, larger axis", "shift, larger axis")
+    header += ("east width (arcsec)", "north width", "rms, larger axis", "shift, larger axis", "largest")
     made.figures("4 isolated stars", header, rows)
     return both
 
@@ -144,7 +151,7 @@ def test_positions(measured, kind, band):
 
 
 def test_automatic_magnitudes_lose_light_outside_their_ellipse(measured):
-    """2 to 7 % is what a Kron aperture loses of such a PSF; less than 0 or more than 10 % would be a wrong zero point."""
+    """2 to 7 % is what a Kron aperture loses of such a PSF; below 0 or above 10 % the zero point would be wrong."""
     for bands in measured.values():
         for values in bands.values():
             assert 0.0 < values["auto"] < 0.1
