@@ -13,6 +13,7 @@ from balrogutils.archive.geometry import Geometry
 from balrogutils.context import Context
 from balrogutils.errors import InputError, ProductError
 from balrogutils.fitsfile import Table, read_table, write_tables
+from balrogutils.injection.planning import UNITS
 from balrogutils.layout import TileTree
 from balrogutils.matching.positions import Reason, match_positions, nearest
 from balrogutils.matching.table import match_table
@@ -160,9 +161,13 @@ def match(context: Context) -> None:
         table = match_table(truth, found, tables, number, distance, MATCH_RADIUS)
         units = {"true_ra": "deg", "true_dec": "deg", "meas_ra": "deg", "meas_dec": "deg"}
         units |= {"match_distance": "arcsec", "base_distance": "arcsec"}
-        cards = {"RADIUS": MATCH_RADIUS, "REALIZ": context.realization, "TILENAME": context.tile}
-        write_tables(tree.match, [Table("match", table, units, cards)])
+        units |= {f"true_{name}": unit for name, unit in UNITS.items()}
+        units |= {name: "mag" for name in table.dtype.names or () if "mag" in name.split("_")}
         bands, model = _fit_bands(context)
+        # Vector columns of fits are in the order of BANDS; fluxes are counts at MAGZERO.
+        cards = {"RADIUS": MATCH_RADIUS, "REALIZ": context.realization, "TILENAME": context.tile}
+        cards |= {"BANDS": ",".join(bands), "MAGZERO": context.campaign.magzp_ref}
+        write_tables(tree.match, [Table("match", table, units, cards)])
         samples = {band: _samples(table, band, bands.index(band), model) for band in bands}
         title = f"{context.tile}, realization {context.realization}"
         plot_delta_mag(

@@ -27,7 +27,7 @@ class Sample(NamedTuple):
     error: F64
 
 
-def running_median(x: F64, y: F64, least: int = 5) -> tuple[F64, F64, F64, F64]:
+def running_median(x: F64, y: F64, least: int = 15) -> tuple[F64, F64, F64, F64]:
     """Return bin centres, and the 16th, 50th and 84th percentile of y in bins of x.
 
     Bins hold equal numbers, at least `least` each and 12 bins at most; nothing comes back for fewer points than that.

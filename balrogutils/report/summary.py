@@ -88,6 +88,8 @@ def summarize(context: Context, path: Path) -> dict[str, Any]:
         )
     result = {
         "tile": context.tile,
+        "summary": str(path),
+        "matched": [str(context.at(name).tree.match.parent) for name in context.realizations],
         "blocks": blocks,
         "wall_seconds": max(block["ended"] for block in made) - min(block["started"] for block in made),
         "cpu_seconds": sum(block["cpu_seconds"] for block in made),
@@ -142,4 +144,5 @@ def table(summary: dict[str, Any]) -> str:
     text = tabulate(
         rows, headers=headers, tablefmt="simple", maxcolwidths=[None, None, None, None, None, 50, None, None, None]
     )
-    return f"Tile {summary['tile']}\n{text}"
+    places = "\n".join(f"Matched catalogue and plots: {place}" for place in summary["matched"])
+    return f"Tile {summary['tile']}\n{text}\n{places}\nThis table as JSON: {summary['summary']}"

@@ -125,5 +125,5 @@ class Campaigns(Strict):
         raise InputError(
             f"no campaign lists this tile: {did_you_mean(tile, known)}",
             tile=tile,
-            remedy="check the name, or name its archive with --config campaign=NAME",
+            remedy="check the name, or name its archive: snakemake --config campaign=NAME, balrog --set campaign=NAME",
         )
