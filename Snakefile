@@ -7,6 +7,10 @@ from balrogutils.cli.workflow import open_run
 RUN = open_run(config)
 
 
+onstart:
+    RUN.start()
+
+
 wildcard_constraints:
     tile=r"[A-Za-z0-9][A-Za-z0-9.+-]*",
     where=r"|balrog_images/[0-9]+/[A-Za-z0-9_.]+/",

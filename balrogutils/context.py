@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from balrogutils.errors import InputError
 from balrogutils.layout import Site, TileTree
+from balrogutils.runlock import RunLock
 from balrogutils.settings.campaign import TILE_PATTERN, Campaign, Campaigns
 from balrogutils.settings.pipeline import Pipeline
 
@@ -118,6 +119,12 @@ class Context:
     def sof_file(self) -> Path:
         """The SOF configuration file."""
         return self.pipeline.config_file("sof_config", self.site.base / "sof-config")
+
+    @property
+    def lock(self) -> RunLock:
+        """The locks of the tile, the same for its base run and its realizations."""
+        tree = self.base_tree
+        return RunLock(tree.run_lock, tree.jobs_lock, self.tile)
 
     def about(self, band: str | None = None) -> dict[str, str | None]:
         """Return what a manifest says about where a step ran."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -13,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balrogutils.errors import ProductError, ToolError
-from balrogutils.products import writing
+from balrogutils.products import temporary_name, writing
 from balrogutils.randomness import dither_seed
+from balrogutils.tools import run_tool
 
 __all__ = [
     "Header",
@@ -194,16 +194,12 @@ def pack(
                 hdu.write_key("FZDTHRSD", dither_seed(*names, hdu.get_extname()), "dither seed, keyed by name")
                 if sums:
                     checksum(hdu)
+    arguments = ["-r", "-qz", str(qvalue), *(["-t", tile] if tile else [])]
     with writing(packed) as part:
-        command = ["fpack", "-r", "-qz", str(qvalue), "-O", str(part)]
-        command += ["-t", tile] if tile else []
+        log = temporary_name(Path(packed)).with_suffix(".log")
         try:
-            done = subprocess.run([*command, str(plain)], capture_output=True, text=True, check=False)
-        except FileNotFoundError as error:
-            raise ToolError(
-                "fpack is not installed", remedy="apt-get install libcfitsio-bin, or run make install"
-            ) from error
-        if done.returncode or not part.exists():
-            raise ToolError(
-                f"fpack ended with status {done.returncode}: {(done.stderr or done.stdout).strip()[-500:]}", file=plain
-            )
+            run_tool("fpack", [*arguments, "-O", part, plain], log=log, outputs=[part])
+        except ToolError as error:
+            raise ToolError(error.message, file=packed, remedy=error.remedy) from error
+        finally:
+            log.unlink(missing_ok=True)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from balrogutils import tools
 from balrogutils.context import Context, Installation
-from balrogutils.errors import InputError, ProductError
+from balrogutils.errors import InputError, ProductError, ToolError
 from balrogutils.layout import MODE_BITS
-from balrogutils.products import read_manifest
+from balrogutils.products import Step, read_manifest
 
 __all__ = ["AVAILABLE_MODE", "Job", "check_mode", "installation_tiles", "jobs", "needs", "settle"]
 
@@ -32,6 +34,8 @@ _BITS = {
     "sof": (MODE_BITS["sof"], MODE_BITS["sof"]),
     "match": (0, MODE_BITS["match"]),
 }
+# External programs whose version can change a step's products.
+_TOOLS = {"coadd": ("swarp",), "catalog": ("sextractor",), "meds": ("fpack",)}
 _PER_TILE = frozenset(("plan", "truth", "sof", "match"))
 
 AVAILABLE_MODE = sum({bit for pair in _BITS.values() for bit in pair})
@@ -72,6 +76,41 @@ class Job:
             "match": lambda: tree.match,
         }[self.step]()
 
+    def open(self, config: Mapping[str, Any], seeds: Mapping[str, int] | None = None) -> Step:
+        """Return the step as it is done: what it reads must be as earlier steps of the tile left it.
+
+        Parameters
+        ----------
+        config : mapping
+            The configuration that can change the products.
+        seeds : mapping, optional
+            Seeds used.
+
+        Raises
+        ------
+        ToolError
+            When an external program of the step is missing or too old, or is of another version than in the base run:
+            base and injected images would differ by the program then.
+        """
+        about = self.context.about(self.band)
+        before = [job.manifest for job in _all_before(self)]
+        step = Step(self.manifest, self.step, about=about, config=config, seeds=seeds, before=before)
+        base = Job(self.step, self.context.at(None), self.band).manifest
+        others: Mapping[str, str] = {}
+        if self.context.realization is not None and base.is_file():
+            others = read_manifest(base).get("tools", {})
+        for tool in _TOOLS.get(self.step, ()):
+            version = tools.version(tool)
+            if others.get(tool, version) != version:
+                raise ToolError(
+                    f"{tool} is version {version}, the base run was made with {others[tool]}",
+                    tile=self.context.tile,
+                    band=self.band,
+                    remedy="use that version, or make the base run again with this one",
+                )
+            step.used(tool, version)
+        return step
+
 
 def jobs(context: Context) -> Iterator[Job]:
     """Yield every job of a tile: the base run, then each realization, each in the order of its blocks."""
@@ -104,39 +143,66 @@ def needs(job: Job) -> tuple[list[Job], list[Path]]:
     files : list of Path
         Files the user edits; a change of one makes the job run again.
     """
+    return _predecessors(job), _files(job)
+
+
+def _predecessors(job: Job) -> list[Job]:
     here, band = job.context, job.band or ""
     base = here.at(None)
-    etc = here.site.base / "etc"
     pixels = Job("prep", here, band) if here.realization is None else Job("inject", here, band)
-    swarp, sextractor = etc / "Y3A1_v1_swarp.config", etc / "Y3A2_v2_sex.config"
     if job.step == "coadd" and band == "det":
         # The detection step also joins the PSF maps of all bands.
         maps = [Job(pixels.step, here, other) for other in here.bands if other not in here.det_bands]
-        return [*(Job("coadd", here, other) for other in here.det_bands), *maps], [swarp]
+        return [*(Job("coadd", here, other) for other in here.det_bands), *maps]
     if job.step == "coadd":
-        return [pixels], [swarp]
+        return [pixels]
     if job.step == "catalog":
-        return [Job("coadd", here, "det"), Job("coadd", here, band)], [
-            sextractor,
-            etc / "balrog_sex.param",
-            etc / "gauss_3.0_7x7.conv",
-        ]
+        return [Job("coadd", here, "det"), Job("coadd", here, band)]
     if job.step == "meds":
-        return [pixels, Job("coadd", here, band), Job("catalog", here, band)], [here.desmeds_file]
+        return [pixels, Job("coadd", here, band), Job("catalog", here, band)]
     if job.step == "plan":
-        sources = here.injection.input.files(here.site.base, here.tile)
-        return [Job("prep", base, other) for other in here.bands], [here.galsim_file, *sources]
+        return [Job("prep", base, other) for other in here.bands]
     if job.step == "inject":
-        return [Job("plan", here), Job("prep", base, band)], [here.galsim_file]
+        return [Job("plan", here), Job("prep", base, band)]
     if job.step == "truth":
-        return [Job("plan", here), *(Job("inject", here, other) for other in here.bands)], []
+        return [Job("plan", here), *(Job("inject", here, other) for other in here.bands)]
     if job.step == "sof":
-        return [Job("meds", here, other) for other in here.bands], [here.sof_file]
+        return [Job("meds", here, other) for other in here.bands]
     if job.step == "match":
         catalogs = [Job("catalog", at, other) for at in (here, base) for other in here.bands]
         images = [Job("coadd", at, other) for at in (here, base) for other in here.bands]
-        return [Job("truth", here), Job("sof", here), *catalogs, *images], []
-    return [], []
+        return [Job("truth", here), Job("sof", here), *catalogs, *images]
+    return []
+
+
+def _files(job: Job) -> list[Path]:
+    here = job.context
+    etc = here.site.base / "etc"
+    if job.step == "coadd":
+        return [etc / "Y3A1_v1_swarp.config"]
+    if job.step == "catalog":
+        return [etc / name for name in ("Y3A2_v2_sex.config", "balrog_sex.param", "gauss_3.0_7x7.conv")]
+    if job.step == "meds":
+        return [here.desmeds_file]
+    if job.step == "plan":
+        return [here.galsim_file, *here.injection.input.files(here.site.base, here.tile)]
+    if job.step == "inject":
+        return [here.galsim_file]
+    if job.step == "sof":
+        return [here.sof_file]
+    return []
+
+
+def _all_before(job: Job) -> list[Job]:
+    """Return every job whose products a job may read: what it needs, what that needs, and so on."""
+    found: dict[Job, None] = {}
+    todo = [job]
+    while todo:
+        for need in _predecessors(todo.pop()):
+            if need not in found:
+                found[need] = None
+                todo.append(need)
+    return list(found)
 
 
 def settle(context: Context, mode: int) -> list[Path]:

@@ -317,6 +317,16 @@ class TileTree:
             self.dir / "manifests" / (f"{self.tile}_{step}.json" if band is None else f"{self.tile}_{step}_{band}.json")
         )
 
+    @property
+    def run_lock(self) -> Path:
+        """Lock of the run that makes this tile; in the base tree also for its realizations."""
+        return self.dir / "logs" / f"{self.tile}_run.lock"
+
+    @property
+    def jobs_lock(self) -> Path:
+        """Lock that the jobs of that run share."""
+        return self.dir / "logs" / f"{self.tile}_jobs.lock"
+
     def log(self, step: str, band: str | None = None) -> Path:
         """Log of one job."""
         return self.dir / "logs" / (f"{self.tile}_{step}.log" if band is None else f"{self.tile}_{step}_{band}.log")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import logging
 import os
 import resource
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -17,14 +19,33 @@ from typing import Any
 from balrogutils import __version__
 from balrogutils.errors import ProductError
 
-__all__ = ["Step", "link_or_copy", "read_manifest", "sha256", "temporary_name", "writing", "writing_text"]
+__all__ = [
+    "PART_PREFIX",
+    "Step",
+    "link_or_copy",
+    "no_room",
+    "read_manifest",
+    "records",
+    "sha256",
+    "temporary_name",
+    "writing",
+    "writing_text",
+]
 
-_PREFIX = ".part-"
+PART_PREFIX = ".part-"
+"""Begins the name of every unfinished file."""
+
+_log = logging.getLogger(__name__)
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file is too big",
+}
 
 
 def temporary_name(path: Path) -> Path:
     """Return a fresh name in the directory of `path`, with its suffixes, that no product can have."""
-    return path.with_name(f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+    return path.with_name(f"{PART_PREFIX}{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
 
 
 def _sync(path: Path) -> None:
@@ -52,19 +73,35 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     ProductError
-        When the block ended without writing the file.
+        When the block ended without writing the file, or the disk had no room for it.
     """
     final = Path(path)
-    final.parent.mkdir(parents=True, exist_ok=True)
     part = temporary_name(final)
     try:
+        final.parent.mkdir(parents=True, exist_ok=True)
         yield part
         if not part.exists():
             raise ProductError("a product was not written", file=final)
         _sync(part)
         part.replace(final)
+    except OSError as error:
+        problem = no_room(error)
+        if problem is None:
+            raise
+        raise ProductError(
+            f"a product cannot be written: {problem}", file=final, remedy="make room, then run the same command again"
+        ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def no_room(error: OSError) -> str | None:
+    """Return what keeps the disk from taking a file; None when something else went wrong."""
+    if error.errno in _FULL:
+        return _FULL[error.errno]
+    # cfitsio says no more than that it could not write, or seek behind what it could not write.
+    text = str(error)
+    return "the disk is full" if "status = 106" in text or "error writing to FITS file" in text else None
 
 
 def writing_text(path: str | os.PathLike[str], text: str) -> None:
@@ -88,9 +125,43 @@ def sha256(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+_digests: dict[tuple[int, int, int, int], str] = {}
+
+
 def _entry(path: Path) -> dict[str, Any]:
     status = path.stat()
-    return {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": sha256(path)}
+    # Hard links are one file: a null-weight image and its injection name, a PSF model and its source.
+    key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    if key not in _digests:
+        _digests[key] = sha256(path)
+    return {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": _digests[key]}
+
+
+def records(manifests: Sequence[str | os.PathLike[str]]) -> dict[str, dict[str, Any]]:
+    """Return what some steps said of their products when they had made them.
+
+    Parameters
+    ----------
+    manifests : sequence of path-like
+        Those that are not there are left out.
+
+    Returns
+    -------
+    dict
+        By real path: ``step``, ``path``, ``size``, ``mtime_ns``, ``sha256``.
+
+    Raises
+    ------
+    ProductError
+        When a manifest cannot be read.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for file in map(Path, manifests):
+        if not file.is_file():
+            continue
+        document = read_manifest(file)
+        found.update({os.path.realpath(one["path"]): {"step": document["step"], **one} for one in document["outputs"]})
+    return found
 
 
 class Step:
@@ -108,6 +179,10 @@ class Step:
         The configuration that can change the products; kept whole, with its hash.
     seeds : mapping, optional
         Seeds used.
+    before : sequence of path-like, optional
+        Manifests of the steps this one may read products of; what it reads must be as they recorded it.
+    extra : mapping, optional
+        More keys of the manifest.
     """
 
     def __init__(
@@ -118,6 +193,8 @@ class Step:
         about: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
         seeds: Mapping[str, int] | None = None,
+        before: Sequence[str | os.PathLike[str]] = (),
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         self.manifest = Path(manifest)
         self.name = name
@@ -125,23 +202,72 @@ class Step:
         self.config = dict(config or {})
         self.seeds = dict(seeds or {})
         self.counts: dict[str, int | float | str] = {}
-        self._inputs: dict[Path, None] = {}
+        self.tools: dict[str, str] = {}
+        self.extra = dict(extra or {})
+        self._before = tuple(before)
+        self._records: dict[str, dict[str, Any]] = {}
+        self._inputs: dict[Path, dict[str, Any]] = {}
         self._outputs: dict[Path, None] = {}
 
     def read(self, *paths: str | os.PathLike[str]) -> None:
-        """Record files this step depends on."""
-        self._inputs.update(dict.fromkeys(Path(path) for path in paths))
+        """Record files this step depends on, before it reads them.
+
+        Raises
+        ------
+        ProductError
+            When one is not there, or is not as the step that made it recorded it.
+        """
+        for path in map(Path, paths):
+            if path not in self._inputs:
+                self._inputs[path] = self._verified(path)
+
+    def digest(self, path: str | os.PathLike[str]) -> str:
+        """Return the SHA-256 of a file that `read` has recorded."""
+        return str(self._inputs[Path(path)]["sha256"])
+
+    def _verified(self, path: Path) -> dict[str, Any]:
+        made = self._records.get(os.path.realpath(path))
+        where = {name: value for name, value in self.about.items() if name in ("tile", "band") and value is not None}
+        remedy = f"balrog repair {self.about.get('tile', 'TILE')}, then run the same command again"
+        try:
+            found = _entry(path)
+        except FileNotFoundError as error:
+            text = "a product is gone" if made else "a file is not there"
+            remedy = "run the same command again: it is made anew" if made else None
+            raise ProductError(text, **where, file=path, remedy=remedy) from error
+        except OSError as error:
+            raise ProductError(f"a file cannot be read: {error.strerror}", **where, file=path) from error
+        if made is None:
+            return found
+        problem = ""
+        if found["size"] != made["size"]:
+            problem = f"it has {found['size']} bytes, not {made['size']}"
+        elif found["sha256"] != made["sha256"]:
+            problem = "its content has changed"
+        if problem:
+            raise ProductError(
+                f"a product is not as step {made['step']} left it: {problem}", **where, file=path, remedy=remedy
+            )
+        return found
 
     def wrote(self, *paths: str | os.PathLike[str]) -> None:
         """Record products of this step, already under their final names."""
         self._outputs.update(dict.fromkeys(Path(path) for path in paths))
+
+    def used(self, tool: str, version: str) -> None:
+        """Record the version of an external program."""
+        self.tools[tool] = version
 
     def count(self, **counts: int | float | str) -> None:
         """Record what the summary prints: detections, injections, chips."""
         self.counts.update(counts)
 
     def __enter__(self) -> Step:
+        self._records = records(self._before)
         self.manifest.unlink(missing_ok=True)
+        _log.info(
+            "%s starts: %s", self.name, " ".join(str(value) for value in self.about.values() if value is not None)
+        )
         self._wall, self._cpu = time.time(), _cpu_seconds()
         return self
 
@@ -158,12 +284,14 @@ class Step:
         document = {
             "step": self.name,
             **self.about,
+            **self.extra,
             "version": __version__,
+            "tools": self.tools,
             "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
             "config": json.loads(text),
             "seeds": self.seeds,
             "counts": self.counts,
-            "inputs": [_entry(path) for path in self._inputs],
+            "inputs": list(self._inputs.values()),
             "outputs": [_entry(path) for path in self._outputs],
             "started": self._wall,
             "ended": ended,
@@ -201,6 +329,11 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ProductError(
             "a manifest cannot be read", file=file, remedy="remove it; the next run makes it anew"
         ) from error
-    if not isinstance(document, dict) or not {"step", "inputs", "outputs"} <= set(document):
+    if not isinstance(document, dict) or not {"step", "inputs", "outputs"} <= set(document) or not _is_record(document):
         raise ProductError("a manifest lacks its keys", file=file, remedy="remove it; the next run makes it anew")
     return document
+
+
+def _is_record(document: Mapping[str, Any]) -> bool:
+    entries = document["outputs"]
+    return isinstance(entries, list) and all(isinstance(one, dict) and "path" in one for one in entries)

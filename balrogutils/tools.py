@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
+import functools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,8 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from balrogutils.errors import ToolError
+from balrogutils.runlock import die_with_parent
 
-__all__ = ["executable", "run_tool"]
+__all__ = ["TIMEOUT", "executable", "run_tool", "version"]
+
+TIMEOUT = 4 * 3600.0
+"""Seconds after which a program counts as hanging, where nothing else is said."""
 
 # Debian's names first; the names other systems use after them.
 _NAMES = {
@@ -22,7 +27,9 @@ _NAMES = {
     "fpack": ("fpack",),
     "funpack": ("funpack",),
 }
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# The oldest versions the products have been checked with.
+_OLDEST = {"sextractor": (2, 25), "swarp": (2, 41), "psfex": (3, 21), "fpack": (1, 7), "funpack": (1, 7)}
+_NO_ROOM = 1 << 20
 _PACKAGES = {
     "sextractor": "source-extractor",
     "swarp": "swarp",
@@ -52,14 +59,50 @@ def executable(tool: str) -> str:
     raise ToolError(f"{tool} is not installed", remedy=f"apt-get install {_PACKAGES[tool]}, or run make install")
 
 
-def _die_with_parent() -> None:
-    """Have the kernel end this process with its parent: a killed job leaves no program behind."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+@functools.cache
+def version(tool: str) -> str:
+    """Return the version of an external program, as it tells it.
+
+    Parameters
+    ----------
+    tool : str
+        Name as `executable` takes it.
+
+    Raises
+    ------
+    ToolError
+        When it is missing, does not tell its version, or is older than what the products have been checked with.
+    """
+    path = executable(tool)
+    flag = "-V" if tool in ("fpack", "funpack") else "--version"
+    oldest = ".".join(map(str, _OLDEST[tool]))
+    remedy = f"put {tool} {oldest} or newer first on PATH: apt-get install {_PACKAGES[tool]}, or run make install"
+    try:
+        done = subprocess.run([path, flag], capture_output=True, stdin=subprocess.DEVNULL, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ToolError(f"{tool} cannot be asked for its version: {error}", file=path, remedy=remedy) from error
+    text = (done.stdout + done.stderr).decode(errors="replace")
+    found = re.search(r"\d+(?:\.\d+)+", text)
+    if found is None:
+        raise ToolError(f"{tool} does not tell its version, but: {text.strip()[:200]!r}", file=path, remedy=remedy)
+    if tuple(map(int, found[0].split(".")[:2])) < _OLDEST[tool]:
+        raise ToolError(f"{tool} is version {found[0]}, older than {oldest}", file=path, remedy=remedy)
+    return found[0]
 
 
 def _tail(log: Path, lines: int = 15) -> str:
     text = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     return "\n".join("    " + line for line in text[-lines:])
+
+
+def _full(*directories: str | os.PathLike[str] | None) -> str | None:
+    """Return what to do when one of the directories has no room left: programs seldom say so."""
+    for directory in directories:
+        if directory is not None and shutil.disk_usage(directory).free < _NO_ROOM:
+            return (
+                f"the disk of {os.fspath(directory)} is full: make room or set TMPDIR, then run the same command again"
+            )
+    return None
 
 
 def run_tool(
@@ -70,7 +113,7 @@ def run_tool(
     outputs: Sequence[str | os.PathLike[str]] = (),
     check: Callable[[], None] | None = None,
     cwd: str | os.PathLike[str] | None = None,
-    timeout: float = 3600.0,
+    timeout: float = TIMEOUT,
     environment: Mapping[str, str] | None = None,
 ) -> None:
     """Run an external program, keep its full log, and check what it left.
@@ -115,20 +158,24 @@ def run_tool(
             cwd=cwd,
             env={**os.environ, **(environment or {})},
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
         try:
             status = process.wait(timeout)
         except subprocess.TimeoutExpired as error:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            raise ToolError(f"{tool} did not end within {timeout:.0f} s\n{_tail(log)}", file=log) from error
+            remedy = "if it only needs longer, raise tool_timeout in etc/pipeline.yaml"
+            raise ToolError(
+                f"{tool} did not end within {timeout:.0f} s; the end of its log:\n{_tail(log)}", file=log, remedy=remedy
+            ) from error
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
     if status != 0:
-        raise ToolError(f"{tool} ended with status {status}; the end of its log:\n{_tail(log)}", file=log)
+        full = _full(cwd, *(Path(output).parent for output in outputs))
+        raise ToolError(f"{tool} ended with status {status}; the end of its log:\n{_tail(log)}", file=log, remedy=full)
     for output in outputs:
         path = Path(output)
         if not path.is_file() or path.stat().st_size == 0:

@@ -67,6 +67,27 @@ class ImageWCS:
         ra, dec = self.galsim.xyToradec(cols + 1.0, rows + 1.0, self._degrees)
         return np.asarray(ra) % 360.0, np.asarray(dec)
 
+    def offset(self, other: ImageWCS, shape: tuple[int, int]) -> float:
+        """Return how far apart, in pixels, two WCSs put the sky of the corners and the middle of an image.
+
+        Parameters
+        ----------
+        other : ImageWCS
+            The WCS to compare with, which says where on the sky these pixels are.
+        shape : tuple of int
+            Rows and columns of the image.
+
+        Returns
+        -------
+        float
+            The largest of the five distances; NaN where one of the two has no position.
+        """
+        last_row, last_col = shape[0] - 1.0, shape[1] - 1.0
+        rows = np.array([0.0, 0.0, last_row, last_row, last_row / 2])
+        cols = np.array([0.0, last_col, 0.0, last_col, last_col / 2])
+        own_rows, own_cols = self.sky_to_pixel(*other.pixel_to_sky(rows, cols))
+        return float(np.hypot(own_rows - rows, own_cols - cols).max())
+
     def jacobian(self, row: ArrayLike, col: ArrayLike) -> Jacobian:
         """Return the local Jacobian at zero-offset pixel positions, each element shaped like the positions.
 

@@ -75,10 +75,10 @@ def test_a_job_that_is_told_to_end_tidies_up(tmp_path):
     script = f"""
 import sys, time
 from pathlib import Path
-from balrogutils.cli.main import _reporting
-from balrogutils.coadd.scratch import scratch
+from balrogutils.cli.reporting import reporting
+from balrogutils.scratch import scratch
 from balrogutils.products import writing
-with _reporting(None), scratch({str(tmp_path / "scratch")!r}, "job"), writing({str(tmp_path / "product")!r}) as part:
+with reporting(None), scratch({str(tmp_path / "scratch")!r}, "job"), writing({str(tmp_path / "product")!r}) as part:
     part.write_text("half")
     print("ready", flush=True)
     time.sleep(60)

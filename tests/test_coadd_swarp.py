@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from scipy.special import gamma
 
 from balrogutils.coadd.assembly import Coadd, fill_columns, write_coadd
-from balrogutils.coadd.scratch import link_into, scratch
 from balrogutils.coadd.sextractor import Recipe, check_catalog, extract
 from balrogutils.coadd.swarp import Frame, Grid, coadd_band, coadd_chi_mean
 from balrogutils.errors import InputError, ToolError
 from balrogutils.randomness import stream
+from balrogutils.scratch import link_into, scratch
 
 ETC = Path(__file__).parents[1] / "etc"
 CONFIG = ETC / "Y3A1_v1_swarp.config"

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from balrogutils.coadd.scratch import scratch
 from balrogutils.coadd.sextractor import Recipe, extract, write_catalog, write_object_map, write_segmap
 from balrogutils.context import Context
 from balrogutils.errors import InputError, ProductError
-from balrogutils.products import Step, sha256
+from balrogutils.graph import Job
+from balrogutils.products import sha256
+from balrogutils.scratch import scratch
 
 __all__ = ["catalog"]
 
@@ -64,13 +65,17 @@ def catalog(context: Context, band: str) -> None:
     """
     tree, tile = context.tree, context.tile
     recipe, settings = _recipe(context)
-    with Step(tree.manifest("catalog", band), "catalog", about=context.about(band), config=settings) as step:
+    with Job("catalog", context, band).open(settings) as step:
         seen = _coadd(tree.image("det"), tile=tile, band="det")
         measured = _coadd(tree.image(band), tile=tile, band=band)
         step.read(recipe.config, recipe.parameters, recipe.kernel, seen, measured)
         with scratch(context.site.tmp, f"{tile}_{context.realization or 'base'}_{band}_catalog") as directory:
             found = extract(
-                seen, measured, directory, recipe, log=tree.tool_log("sextractor", band), tile=tile, band=band
+                *(seen, measured, directory, recipe),
+                log=tree.tool_log("sextractor", band),
+                tile=tile,
+                band=band,
+                timeout=context.pipeline.tool_timeout,
             )
             cards = {"TILENAME": tile, "BAND": band, "MAGZERO": recipe.zero_point}
             write_catalog(tree.catalog(band), found, cards)

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from balrogutils.archive.geometry import Geometry
 from balrogutils.coadd.assembly import Coadd, Zipper, fill_columns, read_coadd, undo_filling, write_coadd
-from balrogutils.coadd.scratch import scratch
 from balrogutils.coadd.swarp import Grid, coadd_band, coadd_chi_mean, read_frames, write_lists
 from balrogutils.context import Context
 from balrogutils.errors import InputError, ProductError, ToolError
 from balrogutils.fitsfile import Header
+from balrogutils.graph import Job
 from balrogutils.products import Step, sha256, writing_text
+from balrogutils.scratch import scratch
 from balrogutils.wcs import ImageWCS
 
 __all__ = ["coadd", "detection"]
@@ -96,7 +97,7 @@ def coadd(context: Context, band: str) -> None:
     """
     tree, tile = context.tree, context.tile
     config, settings = _config(context)
-    with Step(tree.manifest("coadd", band), "coadd", about=context.about(band), config=settings) as step:
+    with Job("coadd", context, band).open(settings) as step:
         geometry = Geometry.read(tree.geometry)
         frames = read_frames(tree.flist("nullwt", band), tile=tile, band=band)
         step.read(config, tree.geometry, tree.flist("nullwt", band), *(frame.path for frame in frames))
@@ -106,7 +107,13 @@ def coadd(context: Context, band: str) -> None:
         logs = tree.tool_log("swarp", band), tree.tool_log("swarp_mask", band)
         with scratch(context.site.tmp, f"{tile}_{context.realization or 'base'}_{band}_coadd") as directory:
             planes = coadd_band(
-                frames, _grid(geometry), directory, config=config, reference=reference, logs=logs, tile=tile, band=band
+                *(frames, _grid(geometry), directory),
+                config=config,
+                reference=reference,
+                logs=logs,
+                tile=tile,
+                band=band,
+                timeout=context.pipeline.tool_timeout,
             )
         _check_grid(planes.header, geometry, logs[0], tile=tile, band=band)
         msk = (planes.mask_weight == 0).astype(np.int16)
@@ -140,12 +147,7 @@ def detection(context: Context) -> None:
     """
     tree, tile = context.tree, context.tile
     config, settings = _config(context)
-    with Step(
-        tree.manifest("coadd", "det"),
-        "coadd",
-        about=context.about("det"),
-        config={**settings, "det": context.det_bands},
-    ) as step:
+    with Job("coadd", context, "det").open({**settings, "det": context.det_bands}) as step:
         geometry = Geometry.read(tree.geometry)
         grid = _grid(geometry)
         step.read(config, tree.geometry, *(tree.image(band) for band in context.det_bands))
@@ -154,7 +156,8 @@ def detection(context: Context) -> None:
         with scratch(context.site.tmp, f"{tile}_{context.realization or 'base'}_det_coadd") as directory:
             for band in context.det_bands:
                 masked &= _unpack(tree.image(band), directory / band, grid.shape, tile=tile, band=band)
-            planes = coadd_chi_mean(context.det_bands, grid, directory, config=config, log=log)
+            timeout = context.pipeline.tool_timeout
+            planes = coadd_chi_mean(context.det_bands, grid, directory, config=config, log=log, timeout=timeout)
         _check_grid(planes.header, geometry, log, tile=tile, band="det")
         if not (planes.wgt > 0).any() or masked.all():
             remedy = "look at the masks of the band coadds"
@@ -192,8 +195,8 @@ def _write_all_psfmap(context: Context, step: Step) -> None:
         if not path.is_file():
             remedy = "run prep (mode 1), or injection (mode 8) for a realization"
             raise ProductError("there is no PSF map", tile=context.tile, band=band, file=path, remedy=remedy)
+        step.read(path)
         text = path.read_text(encoding="utf-8")
         texts.append(text if text.endswith("\n") or not text else text + "\n")
-        step.read(path)
     writing_text(tree.all_psfmap, "".join(texts))
     step.wrote(tree.all_psfmap)

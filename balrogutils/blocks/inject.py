@@ -11,12 +11,13 @@ from balrogutils.archive.geometry import Geometry
 from balrogutils.context import Context
 from balrogutils.errors import ConfigError, InjectionError, InputError
 from balrogutils.fitsfile import Table, read_table, write_tables
+from balrogutils.graph import Job
 from balrogutils.injection import profiles
 from balrogutils.injection.catalogs import load
 from balrogutils.injection.flags import OUTCOME_UNITS, ChipFlag
 from balrogutils.injection.planning import UNITS, make_plan, plan_bands, read_plan
 from balrogutils.injection.truth import truth_table
-from balrogutils.products import Step, link_or_copy
+from balrogutils.products import link_or_copy
 from balrogutils.progress import track
 from balrogutils.settings.injection import Injection
 
@@ -66,14 +67,14 @@ def plan(context: Context) -> None:
     tree, base = context.tree, context.base_tree
     bands = settings.bands(context.bands, context.galsim_file)
     config = settings.model_dump(mode="json")
-    with Step(tree.manifest("plan"), "plan", about=context.about(), config=config, seeds={"injection": seed}) as step:
+    with Job("plan", context).open(config, {"injection": seed}) as step:
         geometry = Geometry.read(base.geometry)
         types = [item.type for item in settings.gal.items]
         catalogs = {name: load(name, settings, context.site.base, context.tile, bands) for name in types}
+        step.read(context.galsim_file, base.geometry, *(catalog.file for catalog in catalogs.values()))
         rows = make_plan(settings, catalogs, geometry, bands, seed, realization)
         write_tables(tree.plan, [Table("PLAN", rows, UNITS)])
         link_or_copy(base.geometry, tree.geometry)
-        step.read(context.galsim_file, base.geometry, *(catalog.file for catalog in catalogs.values()))
         step.wrote(tree.plan, tree.geometry)
         step.count(objects=len(rows), **{name: int(np.sum(rows["inj_type"] == name)) for name in types})
 
@@ -102,11 +103,11 @@ def inject(context: Context, band: str) -> None:
 
     settings, seed, realization = _settings(context)
     tree, base = context.tree, context.base_tree
-    about = context.about(band)
     config = settings.model_dump(mode="json")
     started = time.monotonic()
-    with Step(tree.manifest("inject", band), "inject", about=about, config=config, seeds={"injection": seed}) as step:
+    with Job("inject", context, band).open(config, {"injection": seed}) as step:
         rows = read_plan(tree.plan)
+        step.read(context.galsim_file, tree.plan)
         if band not in plan_bands(rows):
             # A band that the configuration leaves out stays as it is.
             _log.info("%s %s realization %s: nothing is injected into this band", context.tile, band, realization)
@@ -117,10 +118,10 @@ def inject(context: Context, band: str) -> None:
         chips = listing.base_chips(base, tree, band)
         outcomes = []
         for chip in track(chips, f"{context.tile} {band} realization {realization}: injection", unit="CCDs"):
+            step.read(chip.base, chip.psf_file)
             outcomes.append(inject_chip(chip, rows, reach, recipe))
             link_or_copy(chip.target, tree.injected(band, chip.name))
             step.wrote(chip.target, tree.injected(band, chip.name))
-        step.read(context.galsim_file, tree.plan, *(chip.base for chip in chips))
         for read, wrote in (listing.write_psfs(base, tree, band), listing.write_lists(base, tree, band)):
             step.read(*read)
             step.wrote(*wrote)
@@ -152,9 +153,10 @@ def truth(context: Context) -> None:
     settings, seed, realization = _settings(context)
     tree = context.tree
     config = settings.model_dump(mode="json")
-    with Step(tree.manifest("truth"), "truth", about=context.about(), config=config, seeds={"injection": seed}) as step:
+    with Job("truth", context).open(config, {"injection": seed}) as step:
         rows = read_plan(tree.plan)
         bands = plan_bands(rows)
+        step.read(tree.plan, *(tree.outcome(band) for band in bands))
         outcomes = {band: read_table(tree.outcome(band), "CHIPS") for band in bands}
         try:
             table, chips = truth_table(rows, outcomes)
@@ -165,7 +167,6 @@ def truth(context: Context) -> None:
         cards = _cards(context, settings, rows, seed)
         write_tables(tree.truth, [Table("TRUTH", table, UNITS, cards)])
         write_tables(tree.truth_chips, [Table("CHIPS", chips, OUTCOME_UNITS, cards)])
-        step.read(tree.plan, *(tree.outcome(band) for band in bands))
         step.wrote(tree.truth, tree.truth_chips)
         good = int(np.sum(table["outcome"] == 0))
         step.count(objects=len(table), good=good, flagged=len(table) - good, stamps=len(chips))

@@ -13,6 +13,7 @@ from balrogutils.archive.geometry import Geometry
 from balrogutils.context import Context
 from balrogutils.errors import InputError, ProductError
 from balrogutils.fitsfile import Table, read_table, write_tables
+from balrogutils.graph import Job
 from balrogutils.injection.planning import UNITS
 from balrogutils.layout import TileTree
 from balrogutils.matching.positions import Reason, match_positions, nearest
@@ -42,8 +43,9 @@ def _need(context: Context, path: Path, what: str, remedy: str, band: str | None
     return path
 
 
-def _catalog(context: Context, tree: TileTree, band: str, bit: int) -> Rows:
+def _catalog(context: Context, tree: TileTree, band: str, bit: int, step: Step) -> Rows:
     path = _need(context, tree.catalog(band), "a catalogue", f"make it (mode {bit})", band)
+    step.read(path)
     rows = read_table(path)
     lacking = [name for name in (*_PER_BAND, *_SHARED) if name not in (rows.dtype.names or ())]
     if lacking:
@@ -55,14 +57,12 @@ def _sky(rows: Rows, wcs: ImageWCS) -> tuple[NDArray[np.float64], NDArray[np.flo
     return wcs.pixel_to_sky(rows["Y_IMAGE"].astype(float) - 1.0, rows["X_IMAGE"].astype(float) - 1.0)
 
 
-def _measured(context: Context, bands: tuple[str, ...], wcs: ImageWCS) -> tuple[list[tuple[str, Rows]], list[Path]]:
-    """Return the measurement tables of the realization, all with the same rows, and the files they come from."""
+def _measured(context: Context, bands: tuple[str, ...], wcs: ImageWCS, step: Step) -> list[tuple[str, Rows]]:
+    """Return the measurement tables of the realization, all with the same rows."""
     tree = context.tree
     tables: list[tuple[str, Rows]] = []
-    files = []
     for band in bands:
-        rows = _catalog(context, tree, band, 16)
-        files.append(tree.catalog(band))
+        rows = _catalog(context, tree, band, 16, step)
         if not tables:
             ra, dec = _sky(rows, wcs)
             dtype = [*((name, rows[name].dtype) for name in _SHARED), ("ra", "f8"), ("dec", "f8")]
@@ -80,9 +80,8 @@ def _measured(context: Context, bands: tuple[str, ...], wcs: ImageWCS) -> tuple[
                 remedy="make all bands' catalogues again (mode 16)",
             )
         tables.append((f"_{band}", rows[list(_PER_BAND)]))
-    path = _need(context, tree.fit("sof"), "the catalogue of fits", "make it (mode 64)")
+    path = tree.fit("sof")
     fits = read_table(path, "model_fits")
-    files.append(path)
     if not np.array_equal(fits["number"], shared["NUMBER"]):
         raise ProductError(
             "the fits are not of the objects of the catalogues",
@@ -93,7 +92,7 @@ def _measured(context: Context, bands: tuple[str, ...], wcs: ImageWCS) -> tuple[
     # Position and number come from the catalogue already.
     keep = [name for name in fits.dtype.names or () if name not in ("ra", "dec", "number")]
     tables.append(("", fits[keep]))
-    return tables, files
+    return tables
 
 
 def _samples(table: Rows, band: str, number: int, model: str) -> dict[str, Sample]:
@@ -142,19 +141,21 @@ def match(context: Context) -> None:
         raise InputError("there is no truth in the base run", tile=context.tile, remedy="give a realization")
     tree, base = context.tree, context.base_tree
     config = {"radius": MATCH_RADIUS}
-    with Step(tree.manifest("match"), "match", about=context.about(), config=config) as step:
+    with Job("match", context).open(config) as step:
         truth_path = _need(context, tree.truth, "the truth catalogue", "make it (mode 8)")
+        fits = _need(context, tree.fit("sof"), "the catalogue of fits", "make it (mode 64)")
+        geometry = _need(context, base.geometry, "the tile's geometry", "make it (mode 1)")
+        step.read(truth_path, geometry, fits)
         truth = read_table(truth_path)
         if not len(truth):
             raise ProductError(
                 "the truth catalogue is empty", tile=context.tile, file=truth_path, remedy="make it again (mode 8)"
             )
-        wcs = Geometry.read(_need(context, base.geometry, "the tile's geometry", "make it (mode 1)")).wcs()
-        tables, files = _measured(context, context.bands, wcs)
+        wcs = Geometry.read(geometry).wcs()
+        tables = _measured(context, context.bands, wcs, step)
         detected = tables[0][1]
         found = match_positions(truth["ra"], truth["dec"], detected["ra"], detected["dec"], MATCH_RADIUS)
-        before = _catalog(context, base, context.bands[0], 2)
-        step.read(truth_path, base.geometry, base.catalog(context.bands[0]), *files)
+        before = _catalog(context, base, context.bands[0], 2, step)
         row, distance = nearest(truth["ra"], truth["dec"], *_sky(before, wcs))
         number = np.full(len(truth), -9999)
         number[row >= 0] = before["NUMBER"][row[row >= 0]]
@@ -176,6 +177,7 @@ def match(context: Context) -> None:
         step.wrote(tree.match, tree.match_plot)
         for band in context.bands:
             images = base.image(band), tree.image(band)
+            step.read(*images)
             places = wcs.sky_to_pixel(truth["ra"], truth["dec"])
             before_after(
                 *images,
@@ -185,7 +187,6 @@ def match(context: Context) -> None:
                 realization=context.realization,
                 positions=np.stack(places, axis=1),
             )
-            step.read(*images)
             step.wrote(tree.cutaway(band))
         matched = int(np.count_nonzero(found.reason == Reason.MATCHED))
         ambiguous = int(np.count_nonzero(table["ambiguous"]))

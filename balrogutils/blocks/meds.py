@@ -11,9 +11,10 @@ import numpy as np
 
 from balrogutils.context import Context
 from balrogutils.errors import ProductError
+from balrogutils.graph import Job
 from balrogutils.meds.tile import plan_meds, read_catalog, single_epoch_sources, source_of_coadd
 from balrogutils.meds.writer import Packing, write_meds
-from balrogutils.products import Step
+from balrogutils.scratch import scratch
 
 __all__ = ["meds"]
 
@@ -42,7 +43,7 @@ def meds(context: Context, band: str, keep_plain: str | os.PathLike[str] | None 
     settings, tree = context.desmeds, context.tree
     settings.check_band(band, context.tile)
     config = settings.model_dump(mode="json")
-    with Step(tree.manifest("meds", band), "meds", about=context.about(band), config=config) as step:
+    with Job("meds", context, band).open(config) as step:
         lists = [tree.flist(kind, band) for kind in ("nullwt", "seg", "bkg")]
         lists.append(tree.psfmap(band))
         for path in (tree.image(band), tree.segmap(band), tree.catalog(band), tree.objmap(band), *lists):
@@ -53,6 +54,9 @@ def meds(context: Context, band: str, keep_plain: str | os.PathLike[str] | None 
                 )
         epochs, coadd_psf = single_epoch_sources(tree, band, settings)
         sources = [source_of_coadd(tree, band, settings, coadd_psf), *epochs]
+        step.read(tree.catalog(band), tree.objmap(band), *lists)
+        step.read(*(file.path for source in sources for file in source.files.values()))
+        step.read(*(Path(source.psf) for source in sources if source.psf is not None))
         catalog = read_catalog(tree.catalog(band), tree.objmap(band))
         about = {
             "magzp_ref": settings.magzp_ref,
@@ -64,20 +68,14 @@ def meds(context: Context, band: str, keep_plain: str | os.PathLike[str] | None 
         }
         plan = plan_meds(catalog, sources, settings, about)
         packing = Packing(("meds", context.tile, context.realization or "base", band), settings.fpack_pars)
-        write_meds(
-            tree.meds(band),
-            plan.tables,
-            plan.layout,
-            sources,
-            packing,
-            dtypes={kind: settings.dtype(kind) for kind in settings.cutout_types},
-            scratch=context.site.tmp,
-            keep_plain=keep_plain,
-            label=f"{context.tile} {band}: cutting",
-        )
-        step.read(tree.catalog(band), tree.objmap(band), *lists)
-        step.read(*(file.path for source in sources for file in source.files.values()))
-        step.read(*(Path(source.psf) for source in sources if source.psf is not None))
+        with scratch(context.site.tmp, f"{context.tile}_{context.realization or 'base'}_{band}_meds") as directory:
+            write_meds(
+                *(tree.meds(band), plan.tables, plan.layout, sources, packing),
+                dtypes={kind: settings.dtype(kind) for kind in settings.cutout_types},
+                scratch=directory,
+                keep_plain=keep_plain,
+                label=f"{context.tile} {band}: cutting",
+            )
         step.wrote(tree.meds(band))
         ncutout = plan.layout.ncutout
         step.count(

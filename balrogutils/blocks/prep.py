@@ -6,13 +6,13 @@ import logging
 import time
 from collections.abc import Callable
 
-from balrogutils import products
 from balrogutils.archive.queries import Database
 from balrogutils.archive.transfer import Transfer
 from balrogutils.blocks.prepared import Prepared
 from balrogutils.context import Context
 from balrogutils.errors import ArchiveError, InputError, did_you_mean
 from balrogutils.exposures import lists
+from balrogutils.graph import Job
 
 __all__ = ["prep"]
 
@@ -53,7 +53,7 @@ def prep(context: Context, band: str) -> None:
     with Database(campaign.database, context.site.services) as database:
         # A campaign's database URL may hold a password, and manifests are for everybody.
         config["database"] = database.shown
-        with products.Step(tree.manifest("prep", band), "prep", about=context.about(band), config=config) as step:
+        with Job("prep", context, band).open(config) as step:
             geometry = database.geometry(context.tile)
             transfer = Transfer(campaign.archive, database.login if campaign.archive.startswith("https:") else None)
             made = _maker(campaign.kind)(context, band, database, transfer, geometry)

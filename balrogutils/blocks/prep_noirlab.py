@@ -78,7 +78,9 @@ def make(context: Context, band: str, database: Database, transfer: Transfer, ge
             paths["seg"],
             exposure.header,
             log=tree.tool_log(f"{files.chip}_sextractor", band),
-            scratch=context.site.tmp,
+            tmp=context.site.tmp,
+            label=f"{tile}_base_{files.chip}_segment",
+            timeout=context.pipeline.tool_timeout,
         )
         psf.write(paths["psf"])
         made.chips.append(PreparedChip.of(files.chip, files.magzp, planes, **paths))

@@ -11,25 +11,13 @@ from balrogutils.context import Context
 from balrogutils.errors import ProductError
 from balrogutils.fitting.chunks import Chunk, collate, partition, run_chunks
 from balrogutils.fitting.medsource import MedsSource
-from balrogutils.products import Step, read_manifest, sha256
+from balrogutils.graph import Job
 from balrogutils.settings.sof import Sof
 
 __all__ = ["sof"]
 
 KIND = "sof"
 _log = logging.getLogger(__name__)
-
-
-def _digest(context: Context, band: str) -> str:
-    """Return the SHA-256 of a MEDS file, from its manifest when that still speaks of the file as it is."""
-    path, manifest = context.tree.meds(band), context.tree.manifest("meds", band)
-    if manifest.is_file():
-        status = path.stat()
-        for entry in read_manifest(manifest)["outputs"]:
-            same = Path(entry["path"]) == path and entry["size"] == status.st_size
-            if same and entry.get("mtime_ns") == status.st_mtime_ns:
-                return str(entry["sha256"])
-    return sha256(path)
 
 
 def _settings(context: Context) -> tuple[Path, Sof]:
@@ -70,9 +58,9 @@ def sof(context: Context, workers: int) -> None:
             )
     config = {"sof": settings.model_dump(mode="json"), "bands": list(bands)}
     seeds = {"global_seed": settings.global_seed}
-    with Step(tree.manifest(KIND), KIND, about=context.about(), config=config, seeds=seeds) as step:
+    with Job(KIND, context).open(config, seeds) as step:
         step.read(path, *meds.values())
-        inputs = {band: _digest(context, band) for band in bands}
+        inputs = {band: step.digest(file) for band, file in meds.items()}
         with MedsSource(meds) as source:
             count = source.size
         if count == 0:

@@ -2,94 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from balrogutils import __version__
-from balrogutils.errors import BalrogError, InputError
+from balrogutils.cli.reporting import parse_overrides, reporting
+from balrogutils.errors import InputError
+from balrogutils.runlock import join_run
 
 __all__ = ["main"]
 
 # One thread for every numerical library: jobs run side by side, and results must not depend on the core count.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
-
-
-def _parse_overrides(pairs: tuple[str, ...]) -> dict[str, Any]:
-    import yaml
-
-    overrides: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise InputError(f"--set takes key=value, not {pair!r}")
-        try:
-            overrides[key.strip()] = yaml.safe_load(value) if value else None
-        except yaml.YAMLError as error:
-            raise InputError(f"--set {pair!r} has a value that cannot be read", key=key) from error
-    return overrides
-
-
-def _end(number: int, frame: Any) -> None:
-    sys.exit(128 + number)
-
-
-def _tidy_when_ended() -> None:
-    """Let a job that is told to end remove its scratch and its unfinished files first."""
-    for name in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(name) is signal.SIG_DFL:
-            signal.signal(name, _end)
-
-
-@contextmanager
-def _reporting(log: Path | None) -> Iterator[None]:
-    """Send messages to the log (everything) and the terminal (errors, or everything without a log)."""
-    _tidy_when_ended()
-    root = logging.getLogger("balrogutils")
-    root.setLevel(logging.INFO)
-    handler: logging.Handler
-    if log is None:
-        handler = logging.StreamHandler(sys.stderr)
-    else:
-        try:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            handler = logging.FileHandler(log, encoding="utf-8")
-        except OSError as error:
-            click.echo(f"balrog: the log cannot be written: {error}", err=True)
-            sys.exit(InputError.exit_status)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-    root.addHandler(handler)
-    try:
-        yield
-    except BalrogError as error:
-        root.error("%s", error)
-        if log is not None:
-            click.echo(f"balrog: {error}\n  log: {log}", err=True)
-        sys.exit(error.exit_status)
-    except (OSError, MemoryError) as error:
-        # A full disk, a directory that is none, too little memory: the machine's affair. What led to it is in the log.
-        told = str(error) or "not enough memory"
-        if log is not None:
-            root.exception("the machine refuses: %s", told)
-            click.echo(f"balrog: the machine refuses: {told}\n  log: {log}", err=True)
-        else:
-            root.error("the machine refuses: %s", told)
-        sys.exit(BalrogError.exit_status)
-    except Exception:
-        # A bug of ours: the traceback belongs in the log and on the terminal.
-        root.exception("unexpected error")
-        raise
-    finally:
-        root.removeHandler(handler)
-        handler.close()
 
 
 def _tile_command(realizations: bool, bands: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -120,7 +49,9 @@ def _tile_command(realizations: bool, bands: bool) -> Callable[[Callable[..., No
 def _context(tile: str, realization: str | None, overrides: tuple[str, ...]) -> Any:
     from balrogutils.context import Installation
 
-    return Installation.load(_parse_overrides(overrides)).context(tile, realization)
+    context = Installation.load(parse_overrides(overrides)).context(tile, realization)
+    join_run(context.lock)
+    return context
 
 
 def _chosen(context: Any, bands: tuple[str, ...]) -> tuple[str, ...]:
@@ -150,7 +81,7 @@ def main() -> None:
 @_tile_command(realizations=False, bands=True)
 def prep(tile: str, bands: tuple[str, ...], overrides: tuple[str, ...], log: Path | None) -> None:
     """Block 1: query the archive, fetch single-epoch images, null their weights."""
-    with _reporting(log):
+    with reporting(log):
         context = _context(tile, None, overrides)
         from balrogutils.blocks import prep as block
 
@@ -164,7 +95,7 @@ def coadd(
     tile: str, realization: str | None, bands: tuple[str, ...], overrides: tuple[str, ...], log: Path | None
 ) -> None:
     """Blocks 2 and 16, first part: one coadd a band."""
-    with _reporting(log):
+    with reporting(log):
         context = _context(tile, realization, overrides)
         from balrogutils.blocks import coadd as block
 
@@ -184,7 +115,7 @@ def detect(
     log: Path | None,
 ) -> None:
     """Blocks 2 and 16, second part: detection image (when no band is named), then catalogues and segmentation."""
-    with _reporting(log):
+    with reporting(log):
         context = _context(tile, realization, overrides)
         from balrogutils.blocks import catalog, coadd
 
@@ -201,7 +132,7 @@ def meds(
     tile: str, realization: str | None, bands: tuple[str, ...], overrides: tuple[str, ...], log: Path | None
 ) -> None:
     """Blocks 4 and 32: one MEDS file a band."""
-    with _reporting(log):
+    with reporting(log):
         context = _context(tile, realization, overrides)
         from balrogutils.blocks import meds as block
 
@@ -226,7 +157,7 @@ def inject(
 
     All realizations of the run when none is named. With --band, the plan must have been made.
     """
-    with _reporting(log):
+    with reporting(log):
         first = _context(tile, realization, overrides)
         from balrogutils.blocks import inject as block
 
@@ -252,7 +183,7 @@ def inject(
 )
 def sof(tile: str, realization: str | None, workers: int, overrides: tuple[str, ...], log: Path | None) -> None:
     """Block 64: single-object fits in all bands and epochs at once."""
-    with _reporting(log):
+    with reporting(log):
         context = _context(tile, realization, overrides)
         from balrogutils.blocks import sof as block
 
@@ -263,7 +194,7 @@ def sof(tile: str, realization: str | None, workers: int, overrides: tuple[str, 
 @_tile_command(realizations=True, bands=False)
 def match(tile: str, realization: str | None, overrides: tuple[str, ...], log: Path | None) -> None:
     """Block 1024: truth matched to measurement. All realizations when none is named."""
-    with _reporting(log):
+    with reporting(log):
         first = _context(tile, realization, overrides)
         from balrogutils.blocks import match as block
 
@@ -283,11 +214,11 @@ def match(tile: str, realization: str | None, overrides: tuple[str, ...], log: P
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of etc/pipeline.yaml.")
 def archive(campaign: str, workers: int, overrides: tuple[str, ...], log: Path | None) -> None:
     """Build the embedded archive of CAMPAIGN (or of the campaign of a tile) where it is absent."""
-    with _reporting(log):
+    with reporting(log):
         from balrogutils.blocks.archive import build
         from balrogutils.context import Installation
 
-        installation = Installation.load(_parse_overrides(overrides))
+        installation = Installation.load(parse_overrides(overrides))
         known = installation.campaigns
         chosen = known.campaigns[campaign] if campaign in known.campaigns else known.of_tile(campaign)
         build(installation.site, chosen, workers)
@@ -304,11 +235,11 @@ def archive(campaign: str, workers: int, overrides: tuple[str, ...], log: Path |
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of etc/pipeline.yaml.")
 def summary(tiles: tuple[str, ...], json_path: Path | None, overrides: tuple[str, ...]) -> None:
     """Say what has been made of a tile, block by block, from its manifests."""
-    with _reporting(None):
+    with reporting(None):
         from balrogutils.context import Installation
         from balrogutils.report.summary import summarize, table
 
-        installation = Installation.load(_parse_overrides(overrides))
+        installation = Installation.load(parse_overrides(overrides))
         for tile in tiles:
             context = installation.context(tile)
             target = json_path or installation.site.base / "run" / f"summary_{tile}.json"

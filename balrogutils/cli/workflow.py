@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
+import secrets
 import shlex
 import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 from balrogutils.context import Context, Installation
 from balrogutils.errors import BalrogError
 from balrogutils.graph import Job, check_mode, installation_tiles, jobs, needs, settle
+from balrogutils.runlock import TOKEN
+from balrogutils.upkeep.leftovers import remove_leftovers
 
 __all__ = ["Run", "open_run"]
 
@@ -35,6 +39,7 @@ _OBEYED_BY = {
     "galsim_config": frozenset(("plan", "inject", "truth")),
     "desmeds_config": frozenset(("meds",)),
     "sof_config": frozenset(("sof",)),
+    "tool_timeout": frozenset(("prep", "coadd", "catalog")),
 }
 
 
@@ -72,6 +77,22 @@ class Run:
             self._contexts[tile] = self.installation.context(tile)
         context = self._contexts[tile]
         return context if realization is None else context.at(realization)
+
+    def start(self) -> None:
+        """Take the tiles for this run, and clear away what killed runs left; a refusal ends Snakemake with its status.
+
+        Snakemake calls this when jobs are about to run: not for a dry run, not when nothing is to be done.
+        """
+        token = secrets.token_hex(8)
+        try:
+            for tile in self.tiles:
+                context = self._context(tile)
+                context.lock.hold(token)
+                remove_leftovers(context)
+        except BalrogError as error:
+            _refuse(error)
+        # Jobs inherit it, and so know which run they are part of.
+        os.environ[TOKEN] = token
 
     def options(self, step: str) -> str:
         """Return the options that give a step the user's settings, those it obeys and no others.
@@ -149,6 +170,11 @@ def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
+def _refuse(error: BalrogError) -> NoReturn:
+    sys.stderr.write(f"balrogutils: {error}\n")
+    sys.exit(error.exit_status)
+
+
 def open_run(config: Mapping[str, Any], words: list[str] | None = None) -> Run:
     """Return the run the Snakefile is read for; a refused one ends Snakemake with status 2 and a plain message."""
     # A handler of our own: one at the root would print every line of Snakemake a second time.
@@ -160,8 +186,7 @@ def open_run(config: Mapping[str, Any], words: list[str] | None = None) -> Run:
     try:
         run = Run(config, words)
     except BalrogError as error:
-        sys.stderr.write(f"balrogutils: {error}\n")
-        sys.exit(error.exit_status)
+        _refuse(error)
     # Jobs that Snakemake starts as processes of its own name no tile either.
     if not run.tiles and "--target-jobs" not in words:
         sys.stderr.write(run.explanation)

@@ -162,8 +162,17 @@ def write_coadd(path: str | PathLike[str], coadd: Coadd, cards: Mapping[str, Any
         checksum(fits[-1])
 
 
+def _filled(path: str | PathLike[str]) -> NDArray[Any]:
+    with fitsio.FITS(str(path)) as fits:
+        there = any(hdu.get_extname() == "FILLED" for hdu in fits)
+    return read_table(path, "FILLED") if there else np.zeros(0, dtype=FILLED)
+
+
 def read_coadd(path: str | PathLike[str]) -> Coadd:
-    """Read a coadd file as `write_coadd` leaves it.
+    """Read a coadd file as `write_coadd` leaves it, or one of another maker.
+
+    A coadd without the table FILLED does not tell what interpolation overwrote; its pixels are taken as they are. Its
+    mask may be of any type of integer.
 
     Raises
     ------
@@ -172,10 +181,10 @@ def read_coadd(path: str | PathLike[str]) -> Coadd:
     """
     coadd = Coadd(
         read_image(path, "SCI"),
-        read_image(path, "MSK"),
+        (read_image(path, "MSK") != 0).astype(np.int16),
         read_image(path, "WGT"),
         read_header(path, "SCI"),
-        read_table(path, "FILLED"),
+        _filled(path),
     )
     if not coadd.sci.shape == coadd.msk.shape == coadd.wgt.shape:
         raise ProductError("the planes of a coadd differ in shape", file=path, remedy="make the coadd again (mode 2)")

@@ -14,12 +14,12 @@ import fitsio
 import numpy as np
 from numpy.typing import NDArray
 
-from balrogutils.coadd.scratch import link_into
 from balrogutils.errors import InputError, ProductError, ToolError
 from balrogutils.fitsfile import Plane, Table, checksum, read_header, read_image, read_table, write_images, write_tables
 from balrogutils.identity import object_ids
 from balrogutils.products import writing
-from balrogutils.tools import run_tool
+from balrogutils.scratch import link_into
+from balrogutils.tools import TIMEOUT, run_tool
 
 __all__ = [
     "Extraction",
@@ -34,7 +34,7 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-_TIMEOUT = 4 * 3600.0
+_LONG = 64  # BITPIX
 _CORE = (
     "NUMBER",
     "X_IMAGE",
@@ -135,8 +135,24 @@ def _check_log(log: Path, *, tile: str, band: str) -> None:
         )
 
 
+def _flag_image(directory: Path, image: Path, linked: str) -> str:
+    """Return a coadd's mask under a name that SExtractor can read; it cannot read 64-bit integers."""
+    if read_header(image, "MSK")["BITPIX"] != _LONG:
+        return f"{linked}[1]"
+    write_images(directory / "flags.fits", [Plane("MSK", (read_image(image, "MSK") != 0).astype(np.int16))])
+    return "flags.fits[0]"
+
+
 def extract(
-    detection: Path, image: Path, directory: Path, recipe: Recipe, *, log: Path, tile: str, band: str
+    detection: Path,
+    image: Path,
+    directory: Path,
+    recipe: Recipe,
+    *,
+    log: Path,
+    tile: str,
+    band: str,
+    timeout: float = TIMEOUT,
 ) -> Extraction:
     """Detect on one coadd and measure on another.
 
@@ -152,6 +168,8 @@ def extract(
         Where SExtractor's log is kept.
     tile, band : str
         For messages.
+    timeout : float
+        Seconds after which SExtractor counts as hanging.
 
     Returns
     -------
@@ -179,7 +197,8 @@ def extract(
         "-WEIGHT_TYPE",
         "MAP_WEIGHT",
     ]
-    arguments += ["-FLAG_IMAGE", f"{measured}[1]", "-CATALOG_TYPE", "FITS_1.0", "-CATALOG_NAME", catalog.name]
+    flags = _flag_image(directory, image, measured)
+    arguments += ["-FLAG_IMAGE", flags, "-CATALOG_TYPE", "FITS_1.0", "-CATALOG_NAME", catalog.name]
     arguments += [
         "-CHECKIMAGE_TYPE",
         "SEGMENTATION",
@@ -191,7 +210,7 @@ def extract(
     arguments += ["-FILTER_NAME", Path(kernel).name, "-MAG_ZEROPOINT", f"{recipe.zero_point:.10g}", "-NTHREADS", "1"]
     arguments += ["-DEBLEND_MINCONT", f"{recipe.contrast:.10g}", "-DETECT_THRESH", f"{recipe.threshold:.10g}"]
     arguments += ["-ANALYSIS_THRESH", f"{recipe.threshold:.10g}"]
-    run_tool("sextractor", arguments, log=log, outputs=[catalog, segmap], cwd=directory, timeout=_TIMEOUT)
+    run_tool("sextractor", arguments, log=log, outputs=[catalog, segmap], cwd=directory, timeout=timeout)
     _check_log(log, tile=tile, band=band)
     rows, segmentation = read_table(catalog, "OBJECTS"), read_image(segmap, 0)
     shape = read_header(image, "SCI")["NAXIS2"], read_header(image, "SCI")["NAXIS1"]

@@ -13,11 +13,11 @@ import fitsio
 import numpy as np
 from numpy.typing import NDArray
 
-from balrogutils.coadd.scratch import link_into
 from balrogutils.errors import InputError, ProductError, ToolError
 from balrogutils.fitsfile import Header, read_header, read_image
 from balrogutils.products import writing_text
-from balrogutils.tools import run_tool
+from balrogutils.scratch import link_into
+from balrogutils.tools import TIMEOUT, run_tool
 
 __all__ = ["BandPlanes", "ChiPlanes", "Frame", "Grid", "coadd_band", "coadd_chi_mean", "read_frames", "write_lists"]
 
@@ -30,7 +30,6 @@ _KEPT = (
     *("BUNIT", "TILEID"),
 )
 # Hours, not minutes: a deep 10000 x 10000 tile on a slow disk takes tens of minutes.
-_TIMEOUT = 4 * 3600.0
 
 
 class Frame(NamedTuple):
@@ -202,6 +201,7 @@ def coadd_band(
     logs: tuple[Path, Path],
     tile: str,
     band: str,
+    timeout: float = TIMEOUT,
 ) -> BandPlanes:
     """Coadd the null-weight images of one band, once for pixels and weight, once for the mask weight.
 
@@ -221,6 +221,8 @@ def coadd_band(
         Where the logs of the two passes are kept.
     tile, band : str
         For messages.
+    timeout : float
+        Seconds after which SWarp counts as hanging.
 
     Returns
     -------
@@ -258,7 +260,7 @@ def coadd_band(
             "-WEIGHTOUT_NAME",
             f"{weight}.fits",
         ]
-        run_tool("swarp", arguments, log=log, outputs=outputs, cwd=directory, timeout=_TIMEOUT)
+        run_tool("swarp", arguments, log=log, outputs=outputs, cwd=directory, timeout=timeout)
         if image == "sci":
             header = _kept(outputs[0])
             planes["sci"] = _plane(outputs[0], grid.shape, log)
@@ -276,7 +278,9 @@ def coadd_band(
     return BandPlanes(planes["sci"], planes["wgt"], planes["msk"], header)
 
 
-def coadd_chi_mean(images: Sequence[str], grid: Grid, directory: Path, *, config: Path, log: Path) -> ChiPlanes:
+def coadd_chi_mean(
+    images: Sequence[str], grid: Grid, directory: Path, *, config: Path, log: Path, timeout: float = TIMEOUT
+) -> ChiPlanes:
     """Combine band coadds into a CHI-MEAN image: ``(sqrt(sum w s^2) - mean) / sigma`` of the chi distribution.
 
     Parameters
@@ -291,6 +295,8 @@ def coadd_chi_mean(images: Sequence[str], grid: Grid, directory: Path, *, config
         SWarp configuration file.
     log : Path
         Where the log is kept.
+    timeout : float
+        Seconds after which SWarp counts as hanging.
 
     Returns
     -------
@@ -322,7 +328,7 @@ def coadd_chi_mean(images: Sequence[str], grid: Grid, directory: Path, *, config
     ]
     arguments += ["-BLANK_BADPIXELS", "Y", "-IMAGEOUT_NAME", "det_sci.fits", "-WEIGHTOUT_NAME", "det_wgt.fits"]
     sci, wgt = directory / "det_sci.fits", directory / "det_wgt.fits"
-    run_tool("swarp", arguments, log=log, outputs=[sci, wgt], cwd=directory, timeout=_TIMEOUT)
+    run_tool("swarp", arguments, log=log, outputs=[sci, wgt], cwd=directory, timeout=timeout)
     planes = ChiPlanes(_plane(sci, grid.shape, log), _plane(wgt, grid.shape, log), _kept(sci))
     if not (np.isfinite(planes.sci).all() and np.isfinite(planes.wgt).all()):
         raise ToolError("SWarp made a detection image that is not finite", file=log)

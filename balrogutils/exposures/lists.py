@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from balrogutils.products import writing_text
 __all__ = ["COADD_NUMBER", "PsfLine", "fileconf", "read_flist", "read_psfmap", "read_zero_points", "write_lists"]
 
 COADD_NUMBER = "-9999"
+_NUMBER = re.compile(r"-?[0-9]+")
 _REMEDY = "run the prep block (mode bit 1) for this tile"
 
 
@@ -113,13 +115,20 @@ def _path(text: str) -> Path:
     return Path(os.path.expandvars(text))
 
 
-def read_flist(path: str | os.PathLike[str]) -> list[Path]:
-    """Return the paths of a segmentation or background list."""
-    return [_path(line.strip()) for line in _lines(path)]
+def read_flist(path: str | os.PathLike[str], path_of: Callable[[str], Path] = _path) -> list[Path]:
+    """Return the paths of a segmentation or background list; `path_of` makes a path of its text."""
+    return [path_of(line.strip()) for line in _lines(path)]
 
 
-def read_zero_points(path: str | os.PathLike[str]) -> list[tuple[Path, float]]:
+def read_zero_points(path: str | os.PathLike[str], path_of: Callable[[str], Path] = _path) -> list[tuple[Path, float]]:
     """Return (path, zero point) of each line of a null-weight list.
+
+    Parameters
+    ----------
+    path : path-like
+        The list.
+    path_of : callable
+        Makes a path of its text; environment variables are filled in when not given.
 
     Raises
     ------
@@ -135,26 +144,31 @@ def read_zero_points(path: str | os.PathLike[str]) -> list[tuple[Path, float]]:
             magzp = math.nan
         if not name or not math.isfinite(magzp):
             raise ProductError(f"line {number} is not a path and a zero point", file=path, remedy=_REMEDY)
-        found.append((_path(name.strip()), magzp))
+        found.append((path_of(name.strip()), magzp))
     return found
 
 
-def read_psfmap(path: str | os.PathLike[str]) -> list[PsfLine]:
+def read_psfmap(path: str | os.PathLike[str], path_of: Callable[[str], Path] = _path) -> list[PsfLine]:
     """Return the lines of a PSF map, the coadd's (-9999 -9999) first.
+
+    Parameters
+    ----------
+    path, path_of
+        See `read_zero_points`.
 
     Raises
     ------
     ProductError
-        When the map is missing, a line has not three parts, or the coadd does not come first and once.
+        When the map is missing, a line is not two numbers and a path, or the coadd does not come first and once.
     """
     found = []
     for number, line in enumerate(_lines(path), start=1):
         parts = line.split(maxsplit=2)
-        if len(parts) != 3:
+        if len(parts) != 3 or not all(_NUMBER.fullmatch(text) for text in parts[:2]):
             raise ProductError(
                 f"line {number} is not an exposure number, a CCD number and a path", file=path, remedy=_REMEDY
             )
-        found.append(PsfLine(parts[0], parts[1], _path(parts[2].strip())))
+        found.append(PsfLine(parts[0], parts[1], path_of(parts[2].strip())))
     coadds = [i for i, line in enumerate(found) if line.expnum == COADD_NUMBER]
     if coadds != [0]:
         raise ProductError("a PSF map begins with one coadd line, -9999 -9999", file=path, remedy=_REMEDY)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from balrogutils.errors import ToolError
 from balrogutils.fitsfile import Header, Plane, read_image, write_images
-from balrogutils.tools import run_tool
+from balrogutils.scratch import scratch
+from balrogutils.tools import TIMEOUT, run_tool
 
 __all__ = ["segment"]
 
@@ -46,7 +45,9 @@ def segment(
     header: Header,
     *,
     log: str | os.PathLike[str],
-    scratch: str | os.PathLike[str] | None = None,
+    tmp: str | os.PathLike[str],
+    label: str,
+    timeout: float = TIMEOUT,
 ) -> NDArray[np.int32]:
     """Detect objects on a background-subtracted image and write their segmentation map.
 
@@ -60,8 +61,12 @@ def segment(
         Cards to carry.
     log : path-like
         SExtractor's log.
-    scratch : path-like, optional
-        Where the temporary directory is made.
+    tmp : path-like
+        Where the scratch directory is made.
+    label : str
+        Its name, as `balrogutils.scratch.scratch` takes it.
+    timeout : float
+        Seconds after which SExtractor counts as hanging.
 
     Returns
     -------
@@ -78,10 +83,7 @@ def segment(
         empty = np.zeros(image.shape, dtype=np.int32)
         write_images(target, [Plane("SCI", empty, header)])
         return empty
-    if scratch is not None:
-        Path(scratch).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="segment-", dir=scratch) as directory:
-        place = Path(directory)
+    with scratch(tmp, label) as place:
         write_images(place / "image.fits", [Plane("SCI", image)])
         write_images(place / "weight.fits", [Plane("WGT", weight)])
         (place / "segment.conv").write_text(_FILTER, encoding="ascii")
@@ -101,7 +103,7 @@ def segment(
             "segment.sex",
             *(word for key, value in options.items() for word in ("-" + key, value)),
         ]
-        run_tool("sextractor", arguments, log=log, outputs=[place / "segmap.fits"], cwd=place)
+        run_tool("sextractor", arguments, log=log, outputs=[place / "segmap.fits"], cwd=place, timeout=timeout)
         segmap = read_image(place / "segmap.fits", 0).astype(np.int32)
     if segmap.shape != image.shape:
         raise ToolError(f"SExtractor left a segmentation map of {segmap.shape} for an image of {image.shape}", file=log)

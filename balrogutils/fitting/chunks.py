@@ -23,6 +23,7 @@ from balrogutils.fitting.medsource import MedsSource
 from balrogutils.fitting.sof import Fitter
 from balrogutils.products import Step, read_manifest, sha256
 from balrogutils.progress import track
+from balrogutils.runlock import die_with_parent
 from balrogutils.settings.sof import Sof
 
 __all__ = ["Chunk", "collate", "is_done", "partition", "run_chunk", "run_chunks"]
@@ -176,7 +177,8 @@ def _results(chunks: Sequence[Chunk], workers: int) -> Iterator[tuple[int, int]]
         yield from map(run_chunk, chunks)
         return
     # spawn: a forked child of a process with threads can hang.
-    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=get_context("spawn")) as pool:
+    count = min(workers, len(chunks))
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=die_with_parent) as pool:
         futures = [pool.submit(run_chunk, chunk) for chunk in chunks]
         try:
             for future in as_completed(futures):

@@ -42,11 +42,13 @@ def base_chips(base: TileTree, tree: TileTree, band: str) -> list[Chip]:
         When a list is missing or empty, names a chip twice, or a chip has no PSF model.
     """
     file = base.flist("nullwt", band)
-    models = {(line.expnum, line.ccdnum): line.path for line in read_psfmap(base.psfmap(band))[1:]}
+    # Numbers, not their text: not every maker of maps keeps leading zeros.
+    models = {(int(line.expnum), int(line.ccdnum)): line.path for line in read_psfmap(base.psfmap(band))[1:]}
     chips = []
     for path, magzp in read_zero_points(file):
         name = chip_of(path)
-        numbers = numbers_of(name)
+        exposure, ccd = numbers_of(name)
+        numbers = int(exposure), int(ccd)
         if numbers not in models:
             raise ProductError(
                 "the PSF map has no model of a chip", band=band, chip=name, file=base.psfmap(band), remedy=_REMEDY

@@ -10,9 +10,14 @@ from numpy.typing import NDArray
 
 from balrogutils.matching.positions import Matches
 
-__all__ = ["match_table", "take_rows"]
+__all__ = ["PER_BAND", "SHARED", "match_table", "take_rows"]
 
 Rows = NDArray[Any]
+
+PER_BAND = ("MAG_AUTO", "MAGERR_AUTO", "FLUX_AUTO", "FLUXERR_AUTO", "FLAGS", "IMAFLAGS_ISO", "FLUX_RADIUS")
+"""What is kept of each band's SExtractor catalogue, under meas_<name>_<band>."""
+SHARED = ("NUMBER", "X_IMAGE", "Y_IMAGE", "ISOAREA_IMAGE")
+"""What is the same in all bands, because it is measured on the detection image."""
 
 _FILLS = {"f": np.nan, "i": -9999, "u": 0, "S": b"", "U": "", "b": False}
 

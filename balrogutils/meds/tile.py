@@ -20,11 +20,14 @@ from balrogutils.meds.sources import PlaneFile, SourceImage, relative_scale
 from balrogutils.meds.tables import Tables, image_info, metadata, object_data, psf_info
 from balrogutils.settings.desmeds import DesMeds
 
-__all__ = ["Catalog", "Plan", "plan_meds", "read_catalog", "single_epoch_sources", "source_of_coadd"]
+__all__ = ["Catalog", "Plan", "catalog_columns", "plan_meds", "read_catalog", "single_epoch_sources", "source_of_coadd"]
 
 _PREP = "run the prep block (mode bit 1) for this tile"
 _COADD = "run the coadd block (mode bit 2, or 16 for a realization) for this tile"
 _SIGMA_PER_FWHM = 1.0 / 2.3548
+_BOX_COLUMNS = ("flux_radius", "a_world", "b_world", "xmin_image", "xmax_image", "ymin_image", "ymax_image")
+# Columns of object_data, and the settings <name>_name that say where in the catalogue they are.
+_MEASURED = {"flux": "flux", "flux_err": "fluxerr", "x2": "x2", "x2_err": "x2err", "y2": "y2", "y2_err": "y2err"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,10 @@ def read_catalog(catalog: Path, objmap: Path) -> Catalog:
     ------
     ProductError
         An empty catalogue, numbers that are not 1 to N, or an object map of other objects or with an id given twice.
+
+    Notes
+    -----
+    ``object_number`` of an object map is NUMBER, or NUMBER - 1 in maps that begin with 0.
     """
     table = Catalog(catalog, read_table(catalog, "OBJECTS"), np.empty(0, np.int64))
     number = table.column("number").astype(np.int64)
@@ -72,6 +79,9 @@ def read_catalog(catalog: Path, objmap: Path) -> Catalog:
         raise ProductError(f"NUMBER does not run from 1 to {number.size}", file=catalog, key="NUMBER", remedy=_COADD)
     pairs = Catalog(objmap, read_table(objmap, "OBJECTS"), np.empty(0, np.int64))
     mapped, ids = pairs.column("object_number").astype(np.int64), pairs.column("id").astype(np.int64)
+    if mapped.min(initial=1) == 0:
+        # The old pipeline counts its objects from 0 (P 2.1).
+        mapped = mapped + 1
     by_number = np.argsort(mapped, kind="stable")
     if not np.array_equal(mapped[by_number], number[order]):
         raise ProductError(
@@ -253,10 +263,16 @@ def plan_meds(catalog: Catalog, sources: Sequence[SourceImage], settings: DesMed
     return Plan(tables, layout, int(outside.size))
 
 
+def catalog_columns(settings: DesMeds) -> tuple[str, ...]:
+    """Return the columns, in any case, that a coadd catalogue must have for a MEDS file."""
+    named = ("row", "col", "isoarea", "flags", *_MEASURED.values())
+    extra = (item.name for item in settings.extra_obj_data_fields)
+    return ("number", *_BOX_COLUMNS, *(getattr(settings, f"{key}_name") for key in named), *extra)
+
+
 def _boxes(catalog: Catalog, settings: DesMeds) -> NDArray[np.int64]:
     rule = BoxRule(settings.sigma_fac, settings.min_box_size, settings.max_box_size, settings.allowed_box_sizes)
-    names = ("flux_radius", "a_world", "b_world", "xmin_image", "xmax_image", "ymin_image", "ymax_image")
-    return rule.sides(*(catalog.column(name) for name in names))
+    return rule.sides(*(catalog.column(name) for name in _BOX_COLUMNS))
 
 
 def _extra(catalog: Catalog, settings: DesMeds) -> dict[str, NDArray[Any]]:
@@ -266,9 +282,8 @@ def _extra(catalog: Catalog, settings: DesMeds) -> dict[str, NDArray[Any]]:
         "flags": catalog.column(settings.flags_name).astype(np.int32),
         "iso_radius": np.sqrt(area / np.pi).astype(np.float32),
     }
-    reals = {"flux": "flux", "flux_err": "fluxerr", "x2": "x2", "x2_err": "x2err", "y2": "y2", "y2_err": "y2err"}
     columns |= {
-        name: catalog.column(getattr(settings, f"{key}_name")).astype(np.float32) for name, key in reals.items()
+        name: catalog.column(getattr(settings, f"{key}_name")).astype(np.float32) for name, key in _MEASURED.items()
     }
     columns |= {
         item.name.lower(): catalog.column(item.name).astype(item.type) for item in settings.extra_obj_data_fields

@@ -14,9 +14,9 @@ from balrogutils.errors import ProductError
 from balrogutils.graph import Job, jobs
 from balrogutils.products import read_manifest, writing_text
 
-__all__ = ["summarize", "table"]
+__all__ = ["BLOCK_NAMES", "summarize", "table"]
 
-_NAMES = {
+BLOCK_NAMES = {
     1: "prep",
     2: "coadd+catalogue",
     4: "MEDS",
@@ -26,6 +26,7 @@ _NAMES = {
     64: "SOF",
     1024: "match",
 }
+"""Blocks by mode bit, as tables name them."""
 
 
 def summarize(context: Context, path: Path) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def summarize(context: Context, path: Path) -> dict[str, Any]:
         blocks.append(
             {
                 "bit": bit,
-                "name": _NAMES[bit],
+                "name": BLOCK_NAMES[bit],
                 "realization": realization,
                 "jobs_done": len(done),
                 "jobs": len(members),

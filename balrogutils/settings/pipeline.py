@@ -56,6 +56,8 @@ class Pipeline(Strict):
         Seed of every random stream.
     sof_workers : int
         Processes of one SOF job.
+    tool_timeout : float
+        Seconds after which SWarp or SExtractor counts as hanging.
     """
 
     tile: tuple[str, ...] = ()
@@ -69,6 +71,7 @@ class Pipeline(Strict):
     bands: tuple[str, ...] | None = None
     seed: int = pydantic.Field(default=20181105, ge=0, le=MAX_SEED)
     sof_workers: int = pydantic.Field(default=2, ge=1)
+    tool_timeout: float = pydantic.Field(default=14400.0, gt=0)
 
     @pydantic.field_validator("tile", "realizations", "bands", mode="before")
     @classmethod

@@ -19,6 +19,7 @@ from balrogutils.errors import ArchiveError
 from balrogutils.fitsfile import Table, write_tables
 from balrogutils.products import writing_text
 from balrogutils.progress import track
+from balrogutils.runlock import die_with_parent
 from balrogutils.survey.ccd import ChipReport, make_chip
 from balrogutils.survey.coadds import TileReport, make_band_coadd, make_catalogs
 from balrogutils.survey.database import write_database
@@ -155,7 +156,9 @@ def _pool(workers: int) -> Iterator[Callable[[Callable[..., T], Sequence[tuple[A
     kept = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     # Fresh interpreters: a fork would copy whatever threads and locks the caller has.
-    executor = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    executor = ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=die_with_parent
+    )
 
     def run(job: Callable[..., T], arguments: Sequence[tuple[Any, ...]], label: str, unit: str) -> list[T]:
         futures = {executor.submit(job, *each): index for index, each in enumerate(arguments)}

@@ -1,0 +1,231 @@
+"""One run of a tile at a time: locks that die with their holder, and fences against the jobs of a killed run.
+
+A run (Snakemake, or a command that repairs) holds the tile's run lock exclusively; a job holds the tile's job lock
+shared. Both are `flock` locks, so the kernel lets them go when their process ends, however it ends. A job also waits
+in a thread for the run lock: it gets it the moment its run is gone, and then ends itself. A new run takes the run
+lock, writes a token of its own, and starts nothing before it has had the job lock for itself: by then no job of an
+earlier run is alive, and one that was only about to start finds another token and refuses.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from balrogutils.errors import ConfigError, InputError, ProductError
+
+__all__ = ["TOKEN", "RunLock", "die_with_parent", "join_run"]
+
+TOKEN = "BALROG_RUN"
+"""Environment variable by which a run's jobs know which run they belong to."""
+
+_log = logging.getLogger(__name__)
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# The watchers of a killed run's jobs have its lock for an instant, until their processes are gone.
+_PATIENCE = 5.0
+_JOBS_PATIENCE = 60.0
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process with its parent: a killed job leaves no process behind."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _open(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+
+def _try(descriptor: int, kind: int, path: Path) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        raise ConfigError(
+            f"files cannot be locked here: {error.strerror}",
+            file=path,
+            key="MEDS_DATA",
+            remedy="put MEDS_DATA on a file system with flock (Lustre: mount with -o flock)",
+        ) from error
+    return True
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _holders(path: Path) -> str:
+    """Return the processes of this machine that hold a lock on a file, as /proc/locks tells."""
+    try:
+        status, lines = path.stat(), Path("/proc/locks").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    inode = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    # "12: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode> 0 EOF"; a waiting process has an arrow after the number.
+    words = [line.split() for line in lines if "->" not in line]
+    return ", ".join(sorted({word[4] for word in words if len(word) > 5 and word[1] == "FLOCK" and word[5] == inode}))
+
+
+def _command() -> str:
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+@dataclass
+class RunLock:
+    """The locks of one tile.
+
+    Parameters
+    ----------
+    run, jobs : Path
+        The lock files; they stay where they are.
+    tile : str
+        Named in errors.
+    """
+
+    run: Path
+    jobs: Path
+    tile: str
+    _descriptor: int = field(default=-1, init=False)
+
+    def hold(self, token: str | None = None) -> str:
+        """Take the tile for a run, and wait until no job of an earlier run is alive.
+
+        Parameters
+        ----------
+        token : str, optional
+            Of the run, when it holds more tiles than this one.
+
+        Returns
+        -------
+        str
+            The token.
+
+        Raises
+        ------
+        InputError
+            When another run holds the tile; says which.
+        """
+        token = token or secrets.token_hex(8)
+        descriptor = _open(self.run)
+        if not _patiently(descriptor, fcntl.LOCK_EX, self.run, _PATIENCE):
+            os.close(descriptor)
+            raise InputError(
+                f"another run has this tile: {self._who()}", tile=self.tile, remedy="wait for it, or end it"
+            )
+        about = {
+            "token": token,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+            "command": _command(),
+        }
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(about).encode(), 0)
+        self._descriptor = descriptor
+        self._fence()
+        return token
+
+    def _fence(self) -> None:
+        descriptor = _open(self.jobs)
+        try:
+            if not _try(descriptor, fcntl.LOCK_EX, self.jobs):
+                _log.warning("%s: waiting for jobs of an earlier run to end: %s", self.tile, _holders(self.jobs))
+                if not _patiently(descriptor, fcntl.LOCK_EX, self.jobs, _JOBS_PATIENCE):
+                    self.release()
+                    who = _holders(self.jobs) or "on another machine"
+                    raise InputError(
+                        f"jobs of an earlier run are still alive: process {who}",
+                        tile=self.tile,
+                        remedy="end them, or wait for them",
+                    )
+        finally:
+            os.close(descriptor)
+
+    def release(self) -> None:
+        """Give the tile back; the end of the process does the same."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> RunLock:
+        self.hold()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
+
+    def _who(self) -> str:
+        about, holders = _read(self.run), _holders(self.run)
+        if holders and str(about.get("pid")) not in holders.split(", "):
+            return f"process {holders} of this machine"
+        return "process {pid} on {host} since {started}: {command}".format_map(_Told(about))
+
+    def _join(self, token: str | None) -> None:
+        if token is None:
+            # A command by itself: side by side with others of its kind, never with a run.
+            descriptor = _open(self.run)
+            if not _patiently(descriptor, fcntl.LOCK_SH, self.run, 0.5):
+                os.close(descriptor)
+                raise InputError(f"a run has this tile: {self._who()}", tile=self.tile, remedy="wait for it, or end it")
+            self._descriptor = descriptor
+            return
+        die_with_parent()
+        self._descriptor = _open(self.jobs)
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+        if _read(self.run).get("token") != token:
+            self.release()
+            raise ProductError("the run that started this job is gone; another has the tile", tile=self.tile)
+        threading.Thread(target=self._end_with_run, name="run lock", daemon=True).start()
+
+    def _end_with_run(self) -> None:
+        fcntl.flock(_open(self.run), fcntl.LOCK_SH)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class _Told(dict[str, Any]):
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+def _patiently(descriptor: int, kind: int, path: Path, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not _try(descriptor, kind, path):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+_joined: list[RunLock] = []
+
+
+def join_run(lock: RunLock) -> None:
+    """Make this process a job of the run that started it, or a command by itself; either until it ends.
+
+    Raises
+    ------
+    InputError
+        For a command by itself, when a run has the tile.
+    ProductError
+        For a job, when another run has the tile by now.
+    """
+    lock._join(os.environ.get(TOKEN))
+    _joined.append(lock)

@@ -1,0 +1,1 @@
+"""Tiles after they are made: verified, repaired, adopted."""
