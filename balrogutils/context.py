@@ -95,7 +95,8 @@ class Context:
     @property
     def realizations(self) -> tuple[str, ...]:
         """Names of all realizations of the tile: the pipeline configuration's, else the injection configuration's."""
-        return self.pipeline.realizations or self.injection.realizations
+        named = self.pipeline.realizations
+        return self.injection.realizations if named is None else named
 
     @property
     def desmeds_file(self) -> Path:
@@ -179,7 +180,7 @@ class Installation:
         context = Context(self.site, self.pipeline.for_campaign(campaign), campaign, tile)
         if realization is not None and realization not in context.realizations:
             raise InputError(
-                f"realization {realization} is not one of {' '.join(context.realizations)}",
+                f"realization {realization} is not one of this run's: {' '.join(context.realizations) or 'none'}",
                 tile=tile,
                 key="realizations",
                 remedy=f"--set realizations={realization}",

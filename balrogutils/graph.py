@@ -270,12 +270,15 @@ def check_mode(context: Context, mode: int) -> None:
             continue
         for need in needs(job)[0]:
             if not need.bit & mode and not (need.manifest.is_file() and need.product.exists()):
+                remedy = f"run with --config mode={mode | need.bit}, or mode={need.bit} first"
+                if job.context.realization is not None:
+                    remedy += "; or with realizations=none for the base run alone"
                 raise InputError(
                     f"block {job.bit} ({job.step}) needs a product that is not there; block {need.bit} makes it",
                     tile=context.tile,
                     band=need.band,
                     file=need.product,
-                    remedy=f"run with --config mode={mode | need.bit}, or mode={need.bit} first",
+                    remedy=remedy,
                 )
 
 

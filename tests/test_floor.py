@@ -1,22 +1,16 @@
-"""The floor: errors, randomness, products, masks, external programs."""
+"""The floor: errors, randomness, products, masks."""
 
+import errno
 import json
-import os
-import stat
-import subprocess
-import sys
-import time
 
 import numpy as np
-import psutil
 import pytest
 
-from balrogutils.errors import BalrogError, ConfigError, InputError, ProductError, ToolError, did_you_mean
+from balrogutils.errors import BalrogError, ConfigError, InputError, ProductError, did_you_mean
 from balrogutils.masks import MaskBit, mask_of
 from balrogutils.products import Step, link_or_copy, read_manifest, sha256, writing, writing_text
 from balrogutils.progress import track
 from balrogutils.randomness import dither_seed, seed32, stream
-from balrogutils.tools import run_tool
 
 
 def test_an_error_says_where_and_what_to_do():
@@ -124,6 +118,75 @@ def test_a_failed_step_leaves_no_manifest(tmp_path):
     assert not manifest.exists()
 
 
+def made_file(tmp_path, text="abc"):
+    """A product with the manifest of the step that made it."""
+    product, manifest = tmp_path / "product", tmp_path / "made.json"
+    with Step(manifest, "coadd", about={"tile": "T"}) as step:
+        writing_text(product, text)
+        step.wrote(product)
+    return product, manifest
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("abcd", "has 4 bytes, not 3"), ("abd", "content has changed"), (None, "a product is gone")],
+    ids=["longer", "edited", "gone"],
+)
+def test_a_step_stops_at_a_product_that_is_not_as_it_was_made(tmp_path, text, message):
+    product, manifest = made_file(tmp_path)
+    product.unlink()
+    if text is not None:
+        product.write_text(text)
+    own = tmp_path / "own.json"
+    with (
+        pytest.raises(ProductError, match=message) as caught,
+        Step(own, "meds", about={"tile": "T", "band": "g"}, before=[manifest, tmp_path / "absent.json"]) as step,
+    ):
+        step.read(product)
+    assert caught.value.where == {"tile": "T", "band": "g", "file": str(product)}
+    assert "again" in caught.value.remedy
+    assert not own.exists()
+
+
+def test_a_step_finds_a_product_under_another_spelling_of_its_name(tmp_path):
+    product, manifest = made_file(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path)
+    product.write_text("abd")
+    with pytest.raises(ProductError, match="changed"), Step(tmp_path / "own", "meds", before=[manifest]) as step:
+        step.read(tmp_path / "link" / "product")
+
+
+def test_a_step_reads_whole_products_and_files_nobody_made(tmp_path):
+    product, manifest = made_file(tmp_path)
+    config = tmp_path / "config.yaml"
+    config.write_text("a: 1")
+    with Step(tmp_path / "own.json", "meds", before=[manifest]) as step:
+        step.read(product, config)
+        assert step.digest(product) == sha256(product)
+    assert [entry["path"] for entry in read_manifest(tmp_path / "own.json")["inputs"]] == [str(product), str(config)]
+    with pytest.raises(ProductError, match="not there"), Step(tmp_path / "own.json", "meds") as step:
+        step.read(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "disk is full"),
+        (OSError(errno.EDQUOT, "Quota exceeded"), "quota"),
+        (OSError("FITSIO status = 106: error writing to FITS file"), "disk is full"),
+    ],
+)
+def test_a_full_disk_is_told_with_the_product(tmp_path, error, message):
+    path = tmp_path / "product"
+    with pytest.raises(ProductError, match=message) as caught, writing(path) as part:
+        part.write_text("half")
+        raise error
+    assert caught.value.where["file"] == str(path)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(PermissionError), writing(path):
+        raise PermissionError(errno.EACCES, "another matter")
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"step": 1}', "\xff"])
 def test_a_damaged_manifest_is_named(tmp_path, text):
     path = tmp_path / "step.json"
@@ -155,78 +218,3 @@ def test_progress_keeps_the_items(caplog):
         assert list(track(iter([1, 2]), "work")) == [1, 2]
         assert list(track([], "nothing")) == []
     assert "work: 2 it" in caplog.text
-
-
-@pytest.fixture
-def fake_tool(tmp_path, monkeypatch):
-    """A program called psfex whose behaviour each test writes."""
-
-    def make(body):
-        directory = tmp_path / "tools"
-        directory.mkdir(exist_ok=True)
-        program = directory / "psfex"
-        program.write_text("#!/bin/sh\n" + body)
-        program.chmod(program.stat().st_mode | stat.S_IXUSR)
-        monkeypatch.setenv("PATH", f"{directory}{os.pathsep}{os.environ['PATH']}")
-        return tmp_path / "out file", tmp_path / "logs" / "tool.log"
-
-    return make
-
-
-def test_a_tool_that_does_its_work(fake_tool):
-    out, log = fake_tool('echo hello; printf x > "$1"\n')
-    run_tool("psfex", [out], log=log, outputs=[out])
-    assert "hello" in log.read_text()
-
-
-def test_a_tool_that_fails_with_output(fake_tool):
-    out, log = fake_tool('printf x > "$1"; echo dying words >&2; exit 1\n')
-    with pytest.raises(ToolError, match="status 1") as caught:
-        run_tool("psfex", [out], log=log, outputs=[out])
-    assert "dying words" in str(caught.value)
-
-
-def test_a_tool_that_succeeds_without_output(fake_tool):
-    out, log = fake_tool("exit 0\n")
-    out.write_text("an old file")
-    with pytest.raises(ToolError, match="did not write"):
-        run_tool("psfex", [out], log=log, outputs=[out])
-
-
-def test_a_tool_that_hangs(fake_tool):
-    out, log = fake_tool("sleep 600 & wait\n")
-    with pytest.raises(ToolError, match="did not end"):
-        run_tool("psfex", [out], log=log, outputs=[out], timeout=0.5)
-
-
-def test_a_tool_whose_output_is_wrong(fake_tool):
-    out, log = fake_tool('printf x > "$1"\n')
-
-    def check():
-        raise ToolError("wrong shape")
-
-    with pytest.raises(ToolError, match="wrong shape"):
-        run_tool("psfex", [out], log=log, outputs=[out], check=check)
-
-
-def test_a_missing_tool_names_its_package(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ToolError, match="apt-get install source-extractor"):
-        run_tool("sextractor", [], log=tmp_path / "log")
-
-
-def test_a_killed_job_leaves_no_program_behind(fake_tool, tmp_path):
-    _, log = fake_tool(f"echo $$ > '{tmp_path}/pid'; exec sleep 600\n")
-    job = subprocess.Popen(
-        [sys.executable, "-c", f"from balrogutils.tools import run_tool; run_tool('psfex', [], log={str(log)!r})"]
-    )
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    job.kill()
-    job.wait()
-    pid = int((tmp_path / "pid").read_text())
-    while time.monotonic() < deadline and psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie":
-        time.sleep(0.05)
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"

@@ -299,7 +299,10 @@ def test_made_again_it_is_the_same(fresh):
         (lambda t: t.objmap(BAND).unlink(), "product is not there"),
         (lambda t: next(t.nullwt_dir(BAND).glob("*")).unlink(), "file of a list is not there"),
         (lambda t: next(t.sources(BAND).glob("*bkg*")).unlink(), "file of a list is not there"),
-        (lambda t: next(t.psfs.glob("D00229344*")).unlink(), "a file is not there.*D00229344_r_c12_r2356p01_psfexcat.psf"),
+        (
+            lambda t: next(t.psfs.glob("D00229344*")).unlink(),
+            "a file is not there.*D00229344_r_c12_r2356p01_psfexcat.psf",
+        ),
         (lambda t: replace_text(t.psfmap(BAND), "00229343 11", "00229343 12"), "no line for exposure 229343, CCD 11"),
         (lambda t: replace_text(t.flist("nullwt", BAND), " 31.2", " high"), "line 1 is not a path and a zero point"),
         (lambda t: write_images(t.segmap(BAND), [Plane("SCI", np.zeros((3, 3), np.int32))]), "seg plane has shape"),

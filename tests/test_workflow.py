@@ -78,6 +78,17 @@ def test_a_realization_more_is_a_realization_more(command):
     assert jobs["plan"] == 3
 
 
+def test_the_base_run_alone(command):
+    done = command("snakemake", "-n", f"tile={TILE}", "--config", "realizations=none", "mode=71")
+    assert counted(done.stdout + done.stderr) == {
+        **{"prep": 4, "coadd": 4, "detection": 1, "catalog": 4, "meds": 4, "sof": 1},
+        **{f"tile={TILE}": 1, "total": 19},
+    }
+    refused = command("snakemake", "-n", f"tile={TILE}", "--config", "mode=71")
+    assert refused.returncode == 2
+    assert "realizations=none for the base run alone" in refused.stderr
+
+
 def commands(text):
     """The balrog commands that a dry run with -p shows, by subcommand."""
     found = re.findall(r"^(?:Shell command:)? *(balrog (\w+) .*)$", text, re.MULTILINE)

@@ -8,13 +8,35 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from balrogutils.errors import BalrogError, InputError
 
-__all__ = ["parse_overrides", "reporting"]
+if TYPE_CHECKING:
+    from balrogutils.context import Context
+
+__all__ = ["chosen_bands", "parse_overrides", "reporting"]
+
+
+def chosen_bands(context: Context, bands: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the bands named on the command line, or all of the tile's.
+
+    Raises
+    ------
+    InputError
+        For a band that the tile does not have.
+    """
+    for band in bands:
+        if band not in context.bands:
+            raise InputError(
+                f"the tile has no band {band}",
+                tile=context.tile,
+                band=band,
+                remedy="choose from " + " ".join(context.bands),
+            )
+    return bands or context.bands
 
 
 def parse_overrides(pairs: tuple[str, ...]) -> dict[str, Any]:

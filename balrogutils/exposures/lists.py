@@ -108,6 +108,8 @@ def _lines(path: str | os.PathLike[str]) -> list[str]:
         return [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except FileNotFoundError as error:
         raise ProductError("a list is not there", file=file, remedy=_REMEDY) from error
+    except UnicodeDecodeError as error:
+        raise ProductError("a list is not text", file=file, remedy=_REMEDY) from error
 
 
 def _path(text: str) -> Path:

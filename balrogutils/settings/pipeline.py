@@ -47,7 +47,8 @@ class Pipeline(Strict):
     medsconf : str
         Name of the MEDS configuration, part of directory and file names.
     realizations : tuple of str or None
-        Names of the realizations, whole numbers as text; the injection configuration's when None.
+        Names of the realizations, whole numbers as text; none in ``()``, the word ``none`` in the file or on the command
+        line; the injection configuration's when None.
     desmeds_config, galsim_config, sof_config : str or None
         Configuration files: a path, or a name in the directory they are kept in; the campaign's when None.
     bands : tuple of str or None
@@ -78,6 +79,11 @@ class Pipeline(Strict):
     def _split(cls, value: Any) -> Any:
         return _words(value)
 
+    @pydantic.field_validator("realizations", mode="before")
+    @classmethod
+    def _base_alone(cls, value: Any) -> Any:
+        return () if value == "none" else value
+
     @pydantic.field_validator("realizations")
     @classmethod
     def _numbers(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -88,11 +94,16 @@ class Pipeline(Strict):
                 raise ValueError(f"realizations go from 0 to {MAX_REALIZATION}")
         return value
 
+    @pydantic.field_validator("realizations", "bands", mode="before")
+    @classmethod
+    def _something(cls, value: Any) -> Any:
+        if isinstance(value, (str, list)) and not _words(value):
+            raise ValueError("nothing is named; leave the key out for the default")
+        return value
+
     @pydantic.field_validator("realizations", "bands")
     @classmethod
     def _each_once(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if value is not None and not value:
-            raise ValueError("nothing is named; leave the key out for the default")
         if value is not None and len(set(value)) != len(value):
             raise ValueError("one is named twice")
         return value

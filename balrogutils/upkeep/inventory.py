@@ -187,7 +187,7 @@ def _read(path: Path, tree: TileTree, bits: Mapping[str, int]) -> Manifest:
         claims=tuple(
             Claim(Path(one["path"]), one["size"], one["mtime_ns"], one["sha256"]) for one in _outputs(document)
         ),
-        ended=float(ended) if isinstance(ended, (int, float)) else 0.0,
+        ended=ended if isinstance(ended, (int, float)) else 0.0,
         adopted=document.get("adopted") is True,
     )
 
