@@ -31,7 +31,7 @@ def test_every_subcommand_explains_itself(command, name):
         (["meds", "DES0239+0216", "--set", "sed=1"], "did you mean 'seed'"),
         (["meds", "DES0239+0216", "--set", "seed"], "key=value"),
         (["meds", "DES0239+0216", "--set", "seed=[1"], "cannot be read"),
-        (["coadd", "DES0239+0216", "-r", "7"], "realization 7 is not one of 0 1"),
+        (["coadd", "DES0239+0216", "-r", "7"], "realization 7 is not one of this run's: 0 1"),
         (["archive", "synthtic"], "synthtic"),
         (["prep", "../x", "--set", "campaign=decam"], "not the name of a tile"),
         (["prep", "DES0239+0216", "--log", "/dev/null/x.log"], "the log cannot be written"),

@@ -266,7 +266,7 @@ def test_what_is_missing_is_named(tmp_path):
         inject(context, "g")
     plan(context)
     context.base_tree.psf(chip_name("g", 2)).unlink()
-    with pytest.raises(ProductError, match="file is not there.*c02_r0001p01_psfexcat.psf"):
+    with pytest.raises(ProductError, match=r"file is not there.*c02_r0001p01_psfexcat\.psf"):
         inject(context, "g")
     context.base_tree.flist("nullwt", "g").unlink()
     with pytest.raises(ProductError, match="list is not there"):

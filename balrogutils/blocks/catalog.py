@@ -84,5 +84,5 @@ def catalog(context: Context, band: str) -> None:
             write_object_map(tree.objmap(band), tile, context.realization, found.rows["NUMBER"])
         step.wrote(tree.catalog(band), tree.segmap(band), tree.objmap(band))
         flagged = int(np.count_nonzero(found.rows["FLAGS"]))
-        step.count(detections=len(found.rows), flagged=flagged)
+        step.count(detections=len(found.rows), sextractor_flags=flagged)
         _log.info("%s %s: catalogued %d detections, %d with SExtractor flags", tile, band, len(found.rows), flagged)

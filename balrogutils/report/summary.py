@@ -103,6 +103,9 @@ def _counts(counts: dict[str, dict[str, Any]]) -> str:
     words = []
     for name, by_band in counts.items():
         values = list(by_band.values())
+        # What did not happen is in the JSON, not in a table to be read.
+        if not any(values):
+            continue
         text = (
             f"{values[0]:g}"
             if len(set(values)) == 1
