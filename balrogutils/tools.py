@@ -90,6 +90,12 @@ def version(tool: str) -> str:
     return found[0]
 
 
+def _tidy(log: Path) -> None:
+    """Take out of a log what was meant for a terminal: lines that were written over, and colours."""
+    text = re.sub(rb"\x1b\[1M>[^\n]*\n\x1b\[1A", b"", log.read_bytes())
+    log.write_bytes(re.sub(rb"\x1b\[[0-9;]*[A-Za-z]", b"", text))
+
+
 def _tail(log: Path, lines: int = 15) -> str:
     text = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     return "\n".join("    " + line for line in text[-lines:])
@@ -165,6 +171,7 @@ def run_tool(
         except subprocess.TimeoutExpired as error:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            _tidy(log)
             remedy = "if it only needs longer, raise tool_timeout in etc/pipeline.yaml"
             raise ToolError(
                 f"{tool} did not end within {timeout:.0f} s; the end of its log:\n{_tail(log)}", file=log, remedy=remedy
@@ -173,6 +180,7 @@ def run_tool(
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
+    _tidy(log)
     if status != 0:
         full = _full(cwd, *(Path(output).parent for output in outputs))
         raise ToolError(f"{tool} ended with status {status}; the end of its log:\n{_tail(log)}", file=log, remedy=full)

@@ -39,6 +39,15 @@ def test_a_tool_that_does_its_work(fake_tool):
     assert "hello" in log.read_text()
 
 
+def test_a_log_keeps_no_escapes_and_no_lines_written_over(fake_tool):
+    out, log = fake_tool(
+        r"""printf '\033[1M> Line: 1\n\033[1A\033[1M> Line: 2\n\033[1A\033[32mdone\033[m\n> kept\n'; printf x > "$1" """
+        + "\n"
+    )
+    run_tool("psfex", [out], log=log, outputs=[out])
+    assert log.read_text().splitlines()[1:] == ["done", "> kept"]
+
+
 def test_a_tool_that_fails_with_output(fake_tool):
     out, log = fake_tool('printf x > "$1"; echo dying words >&2; exit 1\n')
     with pytest.raises(ToolError, match="status 1") as caught:

@@ -209,7 +209,7 @@ def extract(
     ]
     arguments += ["-FILTER_NAME", Path(kernel).name, "-MAG_ZEROPOINT", f"{recipe.zero_point:.10g}", "-NTHREADS", "1"]
     arguments += ["-DEBLEND_MINCONT", f"{recipe.contrast:.10g}", "-DETECT_THRESH", f"{recipe.threshold:.10g}"]
-    arguments += ["-ANALYSIS_THRESH", f"{recipe.threshold:.10g}", "-VERBOSE_TYPE", "LOG"]
+    arguments += ["-ANALYSIS_THRESH", f"{recipe.threshold:.10g}"]
     run_tool("sextractor", arguments, log=log, outputs=[catalog, segmap], cwd=directory, timeout=timeout)
     _check_log(log, tile=tile, band=band)
     rows, segmentation = read_table(catalog, "OBJECTS"), read_image(segmap, 0)

@@ -244,8 +244,6 @@ def coadd_band(
         (directory / f"{kind}.list").write_text(text, encoding="utf-8")
     shutil.copyfile(config, directory / "swarp.config")
     common = ["@im.list", "-c", "swarp.config", *grid.arguments(), "-NTHREADS", "1", "-COMBINE_TYPE", "WEIGHTED"]
-    # Without the terminal's escapes.
-    common += ["-VERBOSE_TYPE", "LOG"]
     common += ["-BLANK_BADPIXELS", "Y", "-FSCALE_DEFAULT", "@fsc.list", "-COPY_KEYWORDS", "BUNIT,TILENAME,TILEID"]
 
     planes: dict[str, NDArray[np.float32]] = {}
@@ -317,7 +315,7 @@ def coadd_chi_mean(
         "-c",
         "swarp.config",
         *grid.arguments(),
-        *("-NTHREADS", "1", "-VERBOSE_TYPE", "LOG"),
+        *("-NTHREADS", "1"),
     ]
     arguments += [
         "-WEIGHT_IMAGE",

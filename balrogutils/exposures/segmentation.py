@@ -30,7 +30,7 @@ _OPTIONS = {
     "RESCALE_WEIGHTS": "N",
     "CATALOG_TYPE": "NONE",
     "CHECKIMAGE_TYPE": "SEGMENTATION",
-    "VERBOSE_TYPE": "LOG",
+    "VERBOSE_TYPE": "NORMAL",
     "WRITE_XML": "N",
     "NTHREADS": "1",
 }
