@@ -47,8 +47,8 @@ class Pipeline(Strict):
     medsconf : str
         Name of the MEDS configuration, part of directory and file names.
     realizations : tuple of str or None
-        Names of the realizations, whole numbers as text; none in ``()``, the word ``none`` in the file or on the command
-        line; the injection configuration's when None.
+        Names of the realizations, whole numbers as text; ``()``, in the file and on the command line the word ``none``,
+        for the base run alone; the injection configuration's when None.
     desmeds_config, galsim_config, sof_config : str or None
         Configuration files: a path, or a name in the directory they are kept in; the campaign's when None.
     bands : tuple of str or None
