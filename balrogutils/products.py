@@ -233,8 +233,8 @@ class Step:
             found = _entry(path)
         except FileNotFoundError as error:
             text = "a product is gone" if made else "a file is not there"
-            remedy = "run the same command again: it is made anew" if made else None
-            raise ProductError(text, **where, file=path, remedy=remedy) from error
+            again = "run the same command again: it is made anew" if made else None
+            raise ProductError(text, **where, file=path, remedy=again) from error
         except OSError as error:
             raise ProductError(f"a file cannot be read: {error.strerror}", **where, file=path) from error
         if made is None:

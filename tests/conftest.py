@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+REAL_TILE = "DES1226+2527"
 
 
 @pytest.fixture
@@ -24,24 +25,46 @@ def base(tmp_path):
 
 
 @pytest.fixture
-def command(base, tmp_path):
-    """Run a command line as a user types it, with `base` as BALROG_BASE; returns the finished process."""
+def terminal(base, tmp_path):
+    """Directory and environment in which a user types commands, with `base` as BALROG_BASE, as Popen takes them."""
     unset = ("MEDS_DATA", "MEDS_DIR", "medsconf", "NGMIXER_OUTPUT_DIR", "DESDATA", "DESMEDS_CONFIG_DIR", "DES_SERVICES")
+    env = {key: value for key, value in os.environ.items() if key not in unset}
+    env |= {"BALROG_BASE": str(base), "XDG_CACHE_HOME": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)}
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+    directory = tmp_path / "workdir"
+    directory.mkdir()
+    for name in ("Snakefile", "rules", "profiles"):
+        (directory / name).symlink_to(CHECKOUT / name)
+    return {"cwd": directory, "env": env}
+
+
+@pytest.fixture
+def command(terminal):
+    """Run a command line as a user types it; returns the finished process."""
 
     def run(*words, **environment):
-        env = {key: value for key, value in os.environ.items() if key not in unset}
-        env |= {"BALROG_BASE": str(base), "XDG_CACHE_HOME": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)}
-        env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
-        directory = tmp_path / "workdir"
-        if not directory.exists():
-            directory.mkdir()
-            for name in ("Snakefile", "rules", "profiles"):
-                (directory / name).symlink_to(CHECKOUT / name)
         return subprocess.run(
-            words, cwd=directory, env=env | environment, capture_output=True, text=True, timeout=300, check=False
+            words,
+            cwd=terminal["cwd"],
+            env=terminal["env"] | environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
 
     return run
+
+
+@pytest.fixture
+def archive(base, command):
+    """The embedded archive of real exposures, built by the command that `make tile` uses."""
+    shutil.rmtree(base / "run")
+    shutil.rmtree(base / "inputs")
+    shutil.copytree(CHECKOUT / "inputs", base / "inputs")
+    done = command("balrog", "archive", REAL_TILE)
+    assert done.returncode == 0, done.stderr
+    return base / "run" / "archive" / "decam"
 
 
 @pytest.fixture(scope="session")

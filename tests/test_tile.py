@@ -5,27 +5,15 @@ import re
 import shutil
 
 import pytest
-from conftest import CHECKOUT
+from conftest import REAL_TILE as TILE
 from identical import differences
 
-TILE = "DES1226+2527"
 pytestmark = pytest.mark.long
 
 
 def made(text):
     """Rules that a dry run would run, with their counts."""
     return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", text, re.MULTILINE)}
-
-
-@pytest.fixture
-def archive(base, command):
-    """The embedded archive of real exposures, built by the command that `make tile` uses."""
-    shutil.rmtree(base / "run")
-    shutil.rmtree(base / "inputs")
-    shutil.copytree(CHECKOUT / "inputs", base / "inputs")
-    done = command("balrog", "archive", TILE)
-    assert done.returncode == 0, done.stderr
-    return base / "run" / "archive" / "decam"
 
 
 def run(command, cores, *words):

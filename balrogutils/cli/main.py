@@ -11,6 +11,7 @@ import click
 
 from balrogutils import __version__
 from balrogutils.cli.reporting import parse_overrides, reporting
+from balrogutils.cli.upkeep import repair, verify
 from balrogutils.errors import InputError
 from balrogutils.runlock import join_run
 
@@ -245,6 +246,9 @@ def summary(tiles: tuple[str, ...], json_path: Path | None, overrides: tuple[str
             target = json_path or installation.site.base / "run" / f"summary_{tile}.json"
             click.echo(table(summarize(context, target)))
 
+
+main.add_command(verify)
+main.add_command(repair)
 
 if __name__ == "__main__":
     main()

@@ -105,12 +105,11 @@ def take_inventory(context: Context) -> Inventory:
     """
     here = context.at(None)
     on_disk = [tree.realization for tree in trees(here) if tree.realization is not None]
-    configured = list(jobs(here))
-    more = [name for name in on_disk if name not in here.realizations]
-    pattern = [job for job in configured if job.context.realization == here.realizations[0]]
-    expected = [*configured, *(replace(job, context=here.at(name)) for name in more for job in pattern)]
+    names = tuple(dict.fromkeys((*here.realizations, *on_disk)))
+    whole = replace(here, pipeline=here.pipeline.model_copy(update={"realizations": names}))
+    expected = tuple(jobs(whole))
     manifests = []
-    for realization in (None, *here.realizations, *more):
+    for realization in (None, *names):
         bits = {job.step: job.bit for job in expected if job.context.realization == realization}
         tree = here.at(realization).tree
         for path in sorted(tree.manifest("any").parent.glob(f"{tree.tile}_*.json")):
@@ -124,7 +123,7 @@ def take_inventory(context: Context) -> Inventory:
             tile=here.tile,
             remedy=f"snakemake --cores all tile={here.tile}",
         )
-    return Inventory(here.tile, tuple(manifests), tuple(expected))
+    return Inventory(here.tile, tuple(manifests), expected)
 
 
 def inside(tree: TileTree, path: Path, *, follow: bool = False) -> bool:
