@@ -240,9 +240,9 @@ class Step:
         if made is None:
             return found
         problem = ""
-        if found["size"] != made["size"]:
-            problem = f"it has {found['size']} bytes, not {made['size']}"
-        elif found["sha256"] != made["sha256"]:
+        if found["size"] != made.get("size"):
+            problem = f"it has {found['size']} bytes, not {made.get('size')}"
+        elif found["sha256"] != made.get("sha256"):
             problem = "its content has changed"
         if problem:
             raise ProductError(
