@@ -219,20 +219,33 @@ def settle(context: Context, mode: int) -> list[Path]:
     -------
     list of Path
         Manifests removed.
+
+    Raises
+    ------
+    InputError
+        When a product that was adopted is gone: a run cannot make it as it was.
     """
     removed = []
     for job in jobs(context):
         if not job.bit & mode or not job.manifest.is_file():
             continue
         try:
-            gone = [
-                entry["path"] for entry in read_manifest(job.manifest)["outputs"] if not Path(entry["path"]).is_file()
-            ]
+            manifest = read_manifest(job.manifest)
+            gone = [entry["path"] for entry in manifest["outputs"] if not Path(entry["path"]).is_file()]
+            if gone and manifest.get("adopted"):
+                raise InputError(
+                    "a product that was adopted is gone",
+                    tile=context.tile,
+                    band=job.band,
+                    file=gone[0],
+                    remedy=f"restore it, or have block {job.bit} make it: remove {job.manifest} first",
+                )
         except (ProductError, KeyError, TypeError, json.JSONDecodeError):
             gone = [str(job.manifest)]
         if gone:
             _log.warning("%s: %s is gone or unreadable; step %s will be made again", context.tile, gone[0], job.step)
-            job.manifest.unlink()
+            # A run that has the tile may be making it again at this moment.
+            job.manifest.unlink(missing_ok=True)
             removed.append(job.manifest)
     return removed
 

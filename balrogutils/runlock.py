@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from balrogutils.errors import ConfigError, InputError, ProductError
+from balrogutils.errors import BalrogError, ConfigError, InputError, ProductError
 
 __all__ = ["TOKEN", "RunLock", "die_with_parent", "join_run"]
 
@@ -39,14 +39,31 @@ _PATIENCE = 5.0
 _JOBS_PATIENCE = 60.0
 
 
-def die_with_parent() -> None:
-    """Have the kernel end this process with its parent: a killed job leaves no process behind."""
+def die_with_parent(parent: int | None = None) -> None:
+    """Have the kernel end this process with its parent: a killed job leaves no process behind.
+
+    Parameters
+    ----------
+    parent : int, optional
+        Process id of the parent, where it is known: the kernel says nothing of a parent that was gone before it was
+        asked, and this process ends at once then.
+    """
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _open(path: Path) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise ConfigError(
+            f"a lock of the tile cannot be opened: {error.strerror}",
+            file=path,
+            key="MEDS_DATA",
+            remedy="it must be in a directory that you may write to",
+        ) from error
 
 
 def _try(descriptor: int, kind: int, path: Path) -> bool:
@@ -72,20 +89,29 @@ def _read(path: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _holders(path: Path) -> str:
+def _holders(path: Path) -> list[str]:
     """Return the processes of this machine that hold a lock on a file, as /proc/locks tells."""
     try:
         status, lines = path.stat(), Path("/proc/locks").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return ""
+        return []
     inode = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     # "12: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode> 0 EOF"; a waiting process has an arrow after the number.
     words = [line.split() for line in lines if "->" not in line]
-    return ", ".join(sorted({word[4] for word in words if len(word) > 5 and word[1] == "FLOCK" and word[5] == inode}))
+    return sorted({word[4] for word in words if len(word) > 5 and word[1] == "FLOCK" and word[5] == inode})
+
+
+def _called(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace").replace("\0", " ").strip()
+    except OSError:
+        return "?"
 
 
 def _command() -> str:
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    program = Path(sys.argv[0])
+    # "python -m snakemake" is a file of that name in a directory that says which program it is.
+    return " ".join([program.parent.name if program.name == "__main__.py" else program.name, *sys.argv[1:]])
 
 
 @dataclass
@@ -121,15 +147,11 @@ class RunLock:
         Raises
         ------
         InputError
-            When another run holds the tile; says which.
+            When another run holds the tile, or a job of an earlier one does not end; says which.
+        ConfigError
+            When the lock cannot be made where it belongs.
         """
         token = token or secrets.token_hex(8)
-        descriptor = _open(self.run)
-        if not _patiently(descriptor, fcntl.LOCK_EX, self.run, _PATIENCE):
-            os.close(descriptor)
-            raise InputError(
-                f"another run has this tile: {self._who()}", tile=self.tile, remedy="wait for it, or end it"
-            )
         about = {
             "token": token,
             "pid": os.getpid(),
@@ -137,27 +159,45 @@ class RunLock:
             "started": time.strftime("%Y-%m-%d %H:%M:%S"),
             "command": _command(),
         }
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(about).encode(), 0)
-        self._descriptor = descriptor
-        self._fence()
+        self._descriptor = _open(self.run)
+        try:
+            self._take(fcntl.LOCK_EX, _PATIENCE)
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, json.dumps(about).encode(), 0)
+            self._fence(fcntl.LOCK_EX)
+        except (BalrogError, OSError):
+            self.release()
+            raise
         return token
 
-    def _fence(self) -> None:
+    def _fence(self, kind: int) -> None:
+        """Wait until no job of an earlier run is alive; the tile is held before and after by a lock of this kind."""
         descriptor = _open(self.jobs)
         try:
-            if not _try(descriptor, fcntl.LOCK_EX, self.jobs):
-                _log.warning("%s: waiting for jobs of an earlier run to end: %s", self.tile, _holders(self.jobs))
+            if not _patiently(descriptor, fcntl.LOCK_EX, self.jobs, 0.2):
+                _log.warning("%s: waiting for jobs of an earlier run to end: process %s", self.tile, self._who_works())
+                # A job that was too slow to see its run's end waits for the lock that this run has by now: shared with
+                # it, it ends.
+                self._take(fcntl.LOCK_SH, _PATIENCE)
                 if not _patiently(descriptor, fcntl.LOCK_EX, self.jobs, _JOBS_PATIENCE):
-                    self.release()
-                    who = _holders(self.jobs) or "on another machine"
                     raise InputError(
-                        f"jobs of an earlier run are still alive: process {who}",
+                        f"jobs of an earlier run are still alive: process {self._who_works()}",
                         tile=self.tile,
                         remedy="end them, or wait for them",
                     )
+                self._take(kind, _PATIENCE)
         finally:
             os.close(descriptor)
+
+    def _take(self, kind: int, patience: float) -> None:
+        # The kernel lets the old lock go before it gives one of another kind: this can fail every time.
+        if not _patiently(self._descriptor, kind, self.run, patience):
+            raise InputError(
+                f"another run has this tile: {self._who()}", tile=self.tile, remedy="wait for it, or end it"
+            )
+
+    def _who_works(self) -> str:
+        return ", ".join(_holders(self.jobs)) or "on another machine"
 
     def release(self) -> None:
         """Give the tile back; the end of the process does the same."""
@@ -174,30 +214,48 @@ class RunLock:
 
     def _who(self) -> str:
         about, holders = _read(self.run), _holders(self.run)
-        if holders and str(about.get("pid")) not in holders.split(", "):
-            return f"process {holders} of this machine"
+        if holders and str(about.get("pid")) not in holders:
+            # Commands by themselves leave no note.
+            return "; ".join(f"process {pid} of this machine: {_called(pid)}" for pid in holders)
         return "process {pid} on {host} since {started}: {command}".format_map(_Told(about))
 
     def _join(self, token: str | None) -> None:
         if token is None:
             # A command by itself: side by side with others of its kind, never with a run.
-            descriptor = _open(self.run)
-            if not _patiently(descriptor, fcntl.LOCK_SH, self.run, 0.5):
-                os.close(descriptor)
-                raise InputError(f"a run has this tile: {self._who()}", tile=self.tile, remedy="wait for it, or end it")
-            self._descriptor = descriptor
+            self._descriptor = _open(self.run)
+            try:
+                self._take(fcntl.LOCK_SH, 0.5)
+                self._fence(fcntl.LOCK_SH)
+            except BalrogError:
+                self.release()
+                raise
             return
         die_with_parent()
         self._descriptor = _open(self.jobs)
         fcntl.flock(self._descriptor, fcntl.LOCK_SH)
-        if _read(self.run).get("token") != token:
+        about, watched = _read(self.run), _open(self.run)
+        problem = remedy = None
+        if about.get("token") != token:
+            problem = "the run that started this job is gone; another has the tile"
+        elif _try(watched, fcntl.LOCK_SH, self.run):
+            problem, remedy = "the run that started this job does not hold the tile", _seen(about)
+        if problem:
+            os.close(watched)
             self.release()
-            raise ProductError("the run that started this job is gone; another has the tile", tile=self.tile)
-        threading.Thread(target=self._end_with_run, name="run lock", daemon=True).start()
+            raise ProductError(problem, tile=self.tile, file=self.run, remedy=remedy)
+        threading.Thread(target=_end_with_run, args=(watched,), name="run lock", daemon=True).start()
 
-    def _end_with_run(self) -> None:
-        fcntl.flock(_open(self.run), fcntl.LOCK_SH)
-        os.kill(os.getpid(), signal.SIGKILL)
+
+def _end_with_run(watched: int) -> None:
+    fcntl.flock(watched, fcntl.LOCK_SH)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _seen(about: dict[str, Any]) -> str | None:
+    """Return what to do when a lock is not seen where a job is; None on the machine of its run, which is just gone."""
+    if about.get("host") in (None, socket.gethostname()):
+        return None
+    return f"locks of {about['host']} must be seen on this machine (Lustre: mount with -o flock, not localflock)"
 
 
 class _Told(dict[str, Any]):

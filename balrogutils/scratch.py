@@ -26,6 +26,20 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w.+-]", "_", name)
 
 
+def _owned(parent: Path, prefix: str) -> tuple[Path, int]:
+    """Make a directory and lock it; before it is locked, a run of another tree may take it for abandoned."""
+    while True:
+        directory = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        try:
+            owner = os.open(directory / _OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(owner, fcntl.LOCK_EX)
+        if (directory / _OWNER).exists():
+            return directory, owner
+        os.close(owner)
+
+
 @contextmanager
 def scratch(parent: str | PathLike[str], label: str) -> Iterator[Path]:
     """Make a fresh directory under `parent` and remove it, with all it holds, when the block ends, well or not.
@@ -43,10 +57,8 @@ def scratch(parent: str | PathLike[str], label: str) -> Iterator[Path]:
         When the disk has no room for what the block writes there.
     """
     Path(parent).mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{_plain(label)}-", dir=parent))
-    owner = os.open(directory / _OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    directory, owner = _owned(Path(parent), f"{_PREFIX}{_plain(label)}-")
     try:
-        fcntl.flock(owner, fcntl.LOCK_EX)
         yield directory
     except OSError as error:
         problem = no_room(error)
@@ -81,7 +93,8 @@ def remove_abandoned(parent: str | PathLike[str], tile: str) -> list[Path]:
     removed = []
     for directory in sorted(Path(parent).glob(f"{_PREFIX}{_plain(tile)}_*")):
         try:
-            owner = os.open(directory / _OWNER, os.O_RDWR | os.O_CLOEXEC)
+            # Created for a job that was killed before it could.
+            owner = os.open(directory / _OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         except OSError:
             continue
         try:

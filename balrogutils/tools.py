@@ -164,7 +164,7 @@ def run_tool(
             cwd=cwd,
             env={**os.environ, **(environment or {})},
             start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=functools.partial(die_with_parent, os.getpid()),
         )
         try:
             status = process.wait(timeout)

@@ -48,6 +48,9 @@ class ImageWCS:
             self._degrees, self._radians = galsim.degrees, galsim.radians
         except (OSError, KeyError, galsim.GalSimError) as error:
             raise ProductError(f"a header has no usable celestial WCS: {error}") from error
+        if not abs(np.linalg.det(self.galsim.cd)) > 0:
+            raise ProductError("a header has no usable celestial WCS: its CD matrix is singular")
+        self._no_position = galsim.GalSimError
 
     def sky_to_pixel(self, ra: ArrayLike, dec: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return zero-offset (row, col) of sky positions in degrees."""
@@ -85,7 +88,10 @@ class ImageWCS:
         last_row, last_col = shape[0] - 1.0, shape[1] - 1.0
         rows = np.array([0.0, 0.0, last_row, last_row, last_row / 2])
         cols = np.array([0.0, last_col, 0.0, last_col, last_col / 2])
-        own_rows, own_cols = self.sky_to_pixel(*other.pixel_to_sky(rows, cols))
+        try:
+            own_rows, own_cols = self.sky_to_pixel(*other.pixel_to_sky(rows, cols))
+        except self._no_position:
+            return float("nan")
         return float(np.hypot(own_rows - rows, own_cols - cols).max())
 
     def jacobian(self, row: ArrayLike, col: ArrayLike) -> Jacobian:

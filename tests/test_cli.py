@@ -61,12 +61,19 @@ def test_a_summary_of_nothing(command):
 
 def test_a_directory_that_is_a_file_is_told_without_a_traceback(command, tmp_path):
     (tmp_path / "taken").write_text("x")
-    done = command(
-        "balrog", "prep", "DES0239+0216", "--log", str(tmp_path / "a.log"), MEDS_DATA=str(tmp_path / "taken")
-    )
+    words = ["balrog", "prep", "DES0239+0216", "--log", str(tmp_path / "a.log")]
+    done = command(*words, MEDS_DATA=str(tmp_path / "taken"))
+    assert done.returncode == 2
+    assert "must be in a directory that you may write to" in done.stderr
+    assert str(tmp_path / "taken") in done.stderr
+    assert "Traceback" not in done.stderr
+    taken = tmp_path / "meds" / "y3v02" / "DES0239+0216" / "manifests"
+    taken.parent.mkdir(parents=True)
+    taken.write_text("x")
+    done = command(*words, MEDS_DATA=str(tmp_path / "meds"))
     assert done.returncode == 1
     assert "the machine refuses" in done.stderr
-    assert str(tmp_path / "taken") in done.stderr
+    assert str(taken) in done.stderr
     assert "Traceback" not in done.stderr
     assert "Traceback" in (tmp_path / "a.log").read_text()
 

@@ -55,6 +55,8 @@ def test_the_old_commands_make_a_tile(archive, base, command, tmp_path):
     assert objects > injected / 2
 
     run("RunSof.sh", "meds here", REAL_TILE, SOF, "2")
+    # The fits held the tile as every run does.
+    assert "snakemake" in (tree / "logs" / f"{REAL_TILE}_run.lock").read_text()
     assert "Provided cores: 2" in (workdir / f"sof_{REAL_TILE}.log").read_text()
     run("RunSof.sh", "meds here/y3v02/balrog_images/1", REAL_TILE, SOF, "2")
     base_fit = meds_data / "y3v02-sof" / "output" / f"{REAL_TILE}-y3v02-sof.fits"

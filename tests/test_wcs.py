@@ -22,6 +22,21 @@ def test_a_header_without_wcs_is_refused():
         ImageWCS({"NAXIS": 2})
 
 
+def test_a_singular_header_is_refused():
+    with pytest.raises(ProductError, match="singular"):
+        ImageWCS({**TAN, "CD1_1": 0.0, "CD2_2": 0.0})
+
+
+def test_the_offset_of_two_wcss_is_the_largest_over_the_image():
+    wcs = ImageWCS(TAN)
+    assert wcs.offset(wcs, (1000, 1000)) < 1e-9
+    assert ImageWCS(TPV).offset(ImageWCS(TPV), (1000, 1000)) < 1e-4
+    # A shift of CRPIX moves every pixel alike; a scale moves the corners most: 499.5 sqrt(2) pixels by 1e-4.
+    assert ImageWCS({**TAN, "CRPIX1": 500.8, "CRPIX2": 500.9}).offset(wcs, (1000, 1000)) == pytest.approx(0.5, abs=1e-6)
+    larger = {**TAN, "CD1_1": TAN["CD1_1"] / 1.0001, "CD2_2": TAN["CD2_2"] / 1.0001}
+    assert ImageWCS(larger).offset(wcs, (1000, 1000)) == pytest.approx(499.5 * np.sqrt(2) * 1e-4, rel=1e-4)
+
+
 def test_no_positions_give_no_positions():
     wcs = ImageWCS(TAN)
     assert wcs.sky_to_pixel([], [])[0].shape == (0,)

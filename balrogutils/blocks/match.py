@@ -17,7 +17,7 @@ from balrogutils.graph import Job
 from balrogutils.injection.planning import UNITS
 from balrogutils.layout import TileTree
 from balrogutils.matching.positions import Reason, match_positions, nearest
-from balrogutils.matching.table import match_table
+from balrogutils.matching.table import PER_BAND, SHARED, match_table
 from balrogutils.products import Step
 from balrogutils.report.deltamag import Sample, plot_delta_mag
 from balrogutils.report.picture import before_after
@@ -31,10 +31,8 @@ MATCH_RADIUS = 0.5
 _log = logging.getLogger(__name__)
 Rows = NDArray[Any]
 
-# What is kept of each band's SExtractor catalogue, under meas_<name>_<band>.
-_PER_BAND = ("MAG_AUTO", "MAGERR_AUTO", "FLUX_AUTO", "FLUXERR_AUTO", "FLAGS", "IMAFLAGS_ISO", "FLUX_RADIUS")
-# What is the same in all bands, because it is measured on the detection image.
-_SHARED = ("NUMBER", "X_IMAGE", "Y_IMAGE", "ISOAREA_IMAGE")
+# All that is asked of the base run's catalogue.
+_PLACE = ("NUMBER", "X_IMAGE", "Y_IMAGE")
 
 
 def _need(context: Context, path: Path, what: str, remedy: str, band: str | None = None) -> Path:
@@ -43,11 +41,12 @@ def _need(context: Context, path: Path, what: str, remedy: str, band: str | None
     return path
 
 
-def _catalog(context: Context, tree: TileTree, band: str, bit: int, step: Step) -> Rows:
+def _catalog(context: Context, tree: TileTree, band: str, step: Step) -> Rows:
+    bit, columns = (2, _PLACE) if tree.realization is None else (16, (*PER_BAND, *SHARED))
     path = _need(context, tree.catalog(band), "a catalogue", f"make it (mode {bit})", band)
     step.read(path)
     rows = read_table(path)
-    lacking = [name for name in (*_PER_BAND, *_SHARED) if name not in (rows.dtype.names or ())]
+    lacking = [name for name in columns if name not in (rows.dtype.names or ())]
     if lacking:
         raise ProductError(f"a catalogue lacks {' '.join(lacking)}", tile=context.tile, band=band, file=path)
     return rows
@@ -62,12 +61,12 @@ def _measured(context: Context, bands: tuple[str, ...], wcs: ImageWCS, step: Ste
     tree = context.tree
     tables: list[tuple[str, Rows]] = []
     for band in bands:
-        rows = _catalog(context, tree, band, 16, step)
+        rows = _catalog(context, tree, band, step)
         if not tables:
             ra, dec = _sky(rows, wcs)
-            dtype = [*((name, rows[name].dtype) for name in _SHARED), ("ra", "f8"), ("dec", "f8")]
+            dtype = [*((name, rows[name].dtype) for name in SHARED), ("ra", "f8"), ("dec", "f8")]
             shared = np.zeros(len(rows), dtype=dtype)
-            for name in _SHARED:
+            for name in SHARED:
                 shared[name] = rows[name]
             shared["ra"], shared["dec"] = ra, dec
             tables.append(("", shared))
@@ -79,7 +78,7 @@ def _measured(context: Context, bands: tuple[str, ...], wcs: ImageWCS, step: Ste
                 file=tree.catalog(band),
                 remedy="make all bands' catalogues again (mode 16)",
             )
-        tables.append((f"_{band}", rows[list(_PER_BAND)]))
+        tables.append((f"_{band}", rows[list(PER_BAND)]))
     path = tree.fit("sof")
     fits = read_table(path, "model_fits")
     if not np.array_equal(fits["number"], shared["NUMBER"]):
@@ -155,7 +154,7 @@ def match(context: Context) -> None:
         tables = _measured(context, context.bands, wcs, step)
         detected = tables[0][1]
         found = match_positions(truth["ra"], truth["dec"], detected["ra"], detected["dec"], MATCH_RADIUS)
-        before = _catalog(context, base, context.bands[0], 2, step)
+        before = _catalog(context, base, context.bands[0], step)
         row, distance = nearest(truth["ra"], truth["dec"], *_sky(before, wcs))
         number = np.full(len(truth), -9999)
         number[row >= 0] = before["NUMBER"][row[row >= 0]]

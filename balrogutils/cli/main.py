@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from balrogutils import __version__
-from balrogutils.cli.reporting import parse_overrides, reporting
+from balrogutils.cli.adopt import adopt
+from balrogutils.cli.reporting import chosen_bands, parse_overrides, reporting
 from balrogutils.cli.upkeep import repair, verify
-from balrogutils.errors import InputError
 from balrogutils.runlock import join_run
 
 __all__ = ["main"]
@@ -55,18 +55,6 @@ def _context(tile: str, realization: str | None, overrides: tuple[str, ...]) -> 
     return context
 
 
-def _chosen(context: Any, bands: tuple[str, ...]) -> tuple[str, ...]:
-    for band in bands:
-        if band not in context.bands:
-            raise InputError(
-                f"the tile has no band {band}",
-                tile=context.tile,
-                band=band,
-                remedy="choose from " + " ".join(context.bands),
-            )
-    return bands or context.bands
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="balrog")
 def main() -> None:
@@ -86,7 +74,7 @@ def prep(tile: str, bands: tuple[str, ...], overrides: tuple[str, ...], log: Pat
         context = _context(tile, None, overrides)
         from balrogutils.blocks import prep as block
 
-        for band in _chosen(context, bands):
+        for band in chosen_bands(context, bands):
             block.prep(context, band)
 
 
@@ -100,7 +88,7 @@ def coadd(
         context = _context(tile, realization, overrides)
         from balrogutils.blocks import coadd as block
 
-        for band in _chosen(context, bands):
+        for band in chosen_bands(context, bands):
             block.coadd(context, band)
 
 
@@ -123,7 +111,7 @@ def detect(
         if image_only or not bands:
             coadd.detection(context)
         if not image_only:
-            for band in _chosen(context, bands):
+            for band in chosen_bands(context, bands):
                 catalog.catalog(context, band)
 
 
@@ -137,7 +125,7 @@ def meds(
         context = _context(tile, realization, overrides)
         from balrogutils.blocks import meds as block
 
-        for band in _chosen(context, bands):
+        for band in chosen_bands(context, bands):
             block.meds(context, band)
 
 
@@ -167,7 +155,7 @@ def inject(
             if plan_only or not (bands or truth_only):
                 block.plan(context)
             if not (plan_only or truth_only):
-                for band in _chosen(context, bands):
+                for band in chosen_bands(context, bands):
                     block.inject(context, band)
             if truth_only or not (bands or plan_only):
                 block.truth(context)
@@ -247,6 +235,7 @@ def summary(tiles: tuple[str, ...], json_path: Path | None, overrides: tuple[str
             click.echo(table(summarize(context, target)))
 
 
+main.add_command(adopt)
 main.add_command(verify)
 main.add_command(repair)
 

@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NoReturn
 
 from balrogutils.context import Context, Installation
@@ -59,6 +60,7 @@ class Run:
         self.installation.site.check()
         self.mode = self.installation.pipeline.mode
         self.tiles = installation_tiles(self.installation, words)
+        self._touched = _tiles_of_targets(words)
         self._kept = {key: _text(value) for key, value in sorted(overrides.items()) if key not in _CHOICES}
         self.sof_workers = self.installation.pipeline.sof_workers
         # Snakemake sets TMPDIR for every job; it is to be the documented one.
@@ -85,12 +87,14 @@ class Run:
         """
         token = secrets.token_hex(8)
         try:
-            for tile in self.tiles:
+            for tile in dict.fromkeys([*self.tiles, *self._touched]):
                 context = self._context(tile)
                 context.lock.hold(token)
                 remove_leftovers(context)
         except BalrogError as error:
             _refuse(error)
+        except OSError as error:
+            _refuse(BalrogError(f"the machine refuses: {error}"))
         # Jobs inherit it, and so know which run they are part of.
         os.environ[TOKEN] = token
 
@@ -160,6 +164,12 @@ class Run:
         """Return the options that name a job's realization, which need not be one of the injection configuration's."""
         name = _realization(wildcards.where)
         return "" if name is None else f"--realization {name} --set realizations={name}"
+
+
+def _tiles_of_targets(words: list[str]) -> list[str]:
+    """Return the tiles of manifests that a command line names as targets."""
+    paths = [Path(word) for word in words if word.endswith(".json")]
+    return [path.parents[1].name for path in paths if path.parent.name == "manifests"]
 
 
 def _realization(where: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -178,7 +179,9 @@ def _results(chunks: Sequence[Chunk], workers: int) -> Iterator[tuple[int, int]]
         return
     # spawn: a forked child of a process with threads can hang.
     count = min(workers, len(chunks))
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=die_with_parent) as pool:
+    with ProcessPoolExecutor(
+        count, mp_context=get_context("spawn"), initializer=die_with_parent, initargs=(os.getpid(),)
+    ) as pool:
         futures = [pool.submit(run_chunk, chunk) for chunk in chunks]
         try:
             for future in as_completed(futures):

@@ -157,7 +157,10 @@ def _pool(workers: int) -> Iterator[Callable[[Callable[..., T], Sequence[tuple[A
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     # Fresh interpreters: a fork would copy whatever threads and locks the caller has.
     executor = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=die_with_parent
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=die_with_parent,
+        initargs=(os.getpid(),),
     )
 
     def run(job: Callable[..., T], arguments: Sequence[tuple[Any, ...]], label: str, unit: str) -> list[T]:

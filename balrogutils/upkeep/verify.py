@@ -242,6 +242,9 @@ def verify(context: Context, *, deep: bool = False) -> Report:
         manifests = tuple(manifest for manifest, _ in claimed)
         path, claims = claimed[0][1].path, [claim for _, claim in claimed]
         fault, what = _fault(path, claims, contents if deep else None) or (None, "")
+        if fault is Fault.SUMS and (manifests[0].adopted or manifests[0].step == "prep"):
+            # As it came from elsewhere: its checksums were somebody else's affair, and its SHA-256 agrees.
+            fault = None
         if fault is not None:
             if not all(manifest.stands for manifest in manifests):
                 # A run is making it again.
