@@ -18,6 +18,8 @@ __all__ = [
     "did_you_mean",
 ]
 
+_PLACES = ("tile", "realization", "band", "chip", "file", "key")
+
 
 class BalrogError(Exception):
     """Anything the package refuses or fails to do.
@@ -32,6 +34,8 @@ class BalrogError(Exception):
         The file at fault.
     remedy : str, optional
         What the user can do.
+    detail : str, optional
+        More lines, for example the end of a log.
     """
 
     exit_status = 1
@@ -46,20 +50,26 @@ class BalrogError(Exception):
         file: str | PathLike[str] | None = None,
         key: str | None = None,
         remedy: str | None = None,
+        detail: str | None = None,
     ) -> None:
         self.message = message
         self.remedy = remedy
-        self.where = {
-            name: str(value)
-            for name, value in (("tile", tile), ("band", band), ("chip", chip), ("file", file), ("key", key))
-            if value is not None
-        }
+        self.detail = detail
+        self.where: dict[str, str] = {}
+        self.locate(tile=tile, band=band, chip=chip, file=file, key=key)
         super().__init__(message)
+
+    def locate(self, **where: str | PathLike[str] | None) -> None:
+        """Say where it went wrong, as far as that has not been said; `where` as in the class, or ``realization``."""
+        known = {name: str(value) for name, value in where.items() if value is not None} | self.where
+        self.where = {name: known[name] for name in _PLACES if name in known}
 
     def __str__(self) -> str:
         place = ", ".join(f"{name} {value}" for name, value in self.where.items())
-        text = f"{self.message} ({place})" if place else self.message
-        return f"{text}\n  remedy: {self.remedy}" if self.remedy else text
+        lines = [f"{self.message} ({place})" if place else self.message]
+        lines += [self.detail] if self.detail else []
+        lines += [f"  remedy: {self.remedy}"] if self.remedy else []
+        return "\n".join(lines)
 
 
 class InputError(BalrogError):

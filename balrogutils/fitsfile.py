@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from balrogutils.errors import ProductError, ToolError
 from balrogutils.products import temporary_name, writing
 from balrogutils.randomness import dither_seed
-from balrogutils.tools import run_tool
+from balrogutils.tools import TIMEOUT, run_tool
 
 __all__ = [
     "Header",
@@ -40,6 +40,7 @@ ZVAL1 ZNAME2 ZVAL2 ZHECKSUM ZDATASUM ZPCOUNT ZGCOUNT ZEXTEND ZBLANK FZALGOR FZTI
 TTYPE1 TFORM1 TTYPE2 TFORM2 TTYPE3 TFORM3
 """
 _STRUCTURAL = frozenset(_STRUCTURAL_WORDS.split())
+_REMEDY = "restore it, or have it made again"
 
 
 class Plane(NamedTuple):
@@ -110,20 +111,25 @@ def write_tables(path: str | os.PathLike[str], tables: Sequence[Table]) -> None:
             checksum(fits[-1])
 
 
+def _plainly(error: OSError) -> str:
+    """Return the first line of what cfitsio says; the rest breaks the file's name at some column."""
+    return str(error).strip().partition("\n")[0]
+
+
 def _open(path: str | os.PathLike[str]) -> fitsio.FITS:
     try:
         return fitsio.FITS(str(path))
     except OSError as error:
         if not Path(path).exists():
-            raise ProductError("a FITS file is not there", file=path) from error
-        raise ProductError(f"a FITS file cannot be opened: {error}", file=path) from error
+            raise ProductError("a FITS file is not there", file=path, remedy=_REMEDY) from error
+        raise ProductError(f"a FITS file cannot be opened: {_plainly(error)}", file=path, remedy=_REMEDY) from error
 
 
 def _hdu(fits: fitsio.FITS, ext: str | int, path: str | os.PathLike[str]) -> Any:
     try:
         return fits[ext]
     except (OSError, IndexError, KeyError) as error:
-        raise ProductError(f"a FITS file has no HDU {ext!r}", file=path) from error
+        raise ProductError(f"a FITS file has no HDU {ext!r}", file=path, remedy=_REMEDY) from error
 
 
 def read_image(path: str | os.PathLike[str], ext: str | int) -> NDArray[Any]:
@@ -139,7 +145,7 @@ def read_image(path: str | os.PathLike[str], ext: str | int) -> NDArray[Any]:
         try:
             return hdu.read()
         except OSError as error:
-            raise ProductError(f"HDU {ext!r} cannot be read: {error}", file=path) from error
+            raise ProductError(f"HDU {ext!r} cannot be read: {_plainly(error)}", file=path, remedy=_REMEDY) from error
 
 
 def read_header(path: str | os.PathLike[str], ext: str | int) -> Header:
@@ -155,7 +161,7 @@ def read_table(path: str | os.PathLike[str], ext: str | int = 1) -> NDArray[Any]
         try:
             return hdu.read()
         except OSError as error:
-            raise ProductError(f"table {ext!r} cannot be read: {error}", file=path) from error
+            raise ProductError(f"table {ext!r} cannot be read: {_plainly(error)}", file=path, remedy=_REMEDY) from error
 
 
 def pack(
@@ -165,6 +171,7 @@ def pack(
     qvalue: float = 4.0,
     tile: str | None = None,
     sums: bool = True,
+    timeout: float = TIMEOUT,
 ) -> None:
     """Pack a FITS file with fpack: Rice, subtractive dither 2 (zeros stay zero), a dither seed keyed by name.
 
@@ -183,6 +190,8 @@ def pack(
     sums : bool
         Give the images of `plain` CHECKSUM and DATASUM first, so that they can be verified after unpacking. The packed
         HDUs have their own in any case; for images of gigabytes that nobody unpacks, the pass over `plain` is wasted.
+    timeout : float
+        Seconds after which fpack counts as hanging.
 
     Notes
     -----
@@ -198,8 +207,10 @@ def pack(
     with writing(packed) as part:
         log = temporary_name(Path(packed)).with_suffix(".log")
         try:
-            run_tool("fpack", [*arguments, "-O", part, plain], log=log, outputs=[part])
+            run_tool("fpack", [*arguments, "-O", part, plain], log=log, outputs=[part], timeout=timeout)
         except ToolError as error:
-            raise ToolError(error.message, file=packed, remedy=error.remedy) from error
+            # The log goes with the unfinished file: its end is in the error.
+            message = error.message.replace(part.name, Path(packed).name)
+            raise ToolError(message, file=packed, remedy=error.remedy, detail=error.detail) from error
         finally:
             log.unlink(missing_ok=True)

@@ -256,8 +256,9 @@ def check_mode(context: Context, mode: int) -> None:
     Raises
     ------
     InputError
-        When a block of `mode` does not exist in this version, has a wrong configuration, or needs a product of a block
-        outside `mode` that is not there; names the product and the bit that makes it.
+        When a block of `mode` does not exist in this version, has a wrong configuration, needs a file of the
+        configuration that is not there, or a product of a block outside `mode` that is not there; names the product and
+        the bit that makes it.
     """
     unknown = mode & ~AVAILABLE_MODE
     if unknown:
@@ -281,7 +282,17 @@ def check_mode(context: Context, mode: int) -> None:
     for job in jobs(context):
         if not job.bit & mode:
             continue
-        for need in needs(job)[0]:
+        before, files = needs(job)
+        for file in files:
+            if not file.is_file():
+                raise InputError(
+                    f"block {job.bit} ({job.step}) needs a file that is not there",
+                    tile=context.tile,
+                    band=job.band,
+                    file=file,
+                    remedy="restore it, or name another one in the configuration",
+                )
+        for need in before:
             if not need.bit & mode and not (need.manifest.is_file() and need.product.exists()):
                 remedy = f"run with --config mode={mode | need.bit}, or mode={need.bit} first"
                 if job.context.realization is not None:
@@ -321,7 +332,8 @@ def installation_tiles(installation: Installation, words: list[str]) -> list[str
     if any(not name.strip(" ,") for name in named):
         raise InputError("tile= names no tile", remedy="for example tile=DES0239+0216")
     for name in named:
-        if len(name.replace(",", " ").split()) > 1 or name != name.strip(" ,"):
+        parts = name.replace(",", " ").split()
+        if len(parts) > 1 or name != name.strip(" ,"):
             text = f"'tile={name}' is not one tile"
-            raise InputError(text, remedy="write a word for each: tile=DES0239+0216 tile=DES0240+0216")
+            raise InputError(text, remedy="write " + " ".join(f"tile={part}" for part in parts))
     return list(dict.fromkeys([*named, *installation.pipeline.tile]))

@@ -25,6 +25,8 @@ MODE_BITS = {
     "match": 1024,
 }
 
+_BRACKETS = frozenset("{}[]()")
+
 
 def chip_of(file_name: str | os.PathLike[str]) -> str:
     """Return the chip name ``D<E>_<b>_c<N>_r<NNNN>p<NN>`` a single-epoch file name begins with."""
@@ -66,7 +68,7 @@ class Site:
         Raises
         ------
         ConfigError
-            When two variables contradict each other.
+            When two variables contradict each other, or a directory has a bracket in its name.
         """
         env = {key: value for key, value in (os.environ if environ is None else environ).items() if value}
 
@@ -85,6 +87,12 @@ class Site:
             return path(name, "").absolute() if name in env else default
 
         meds_data = directory("MEDS_DATA", directory("MEDS_DIR", run / "meds"))
+        fits, tmp = directory("NGMIXER_OUTPUT_DIR", meds_data), directory("TMPDIR", run / "tmp")
+        for key, place in (("MEDS_DATA", meds_data), ("NGMIXER_OUTPUT_DIR", fits), ("TMPDIR", tmp)):
+            found = " ".join(sorted(_BRACKETS & set(str(place))))
+            if found:
+                text = f"{place} has {found} in its name, which Snakemake and cfitsio take for patterns"
+                raise ConfigError(text, key=key, remedy="choose another name")
         if directory("MEDS_DIR", meds_data) != meds_data:
             raise ConfigError(
                 f"MEDS_DIR is {env['MEDS_DIR']} but MEDS_DATA is {env['MEDS_DATA']}",
@@ -101,11 +109,11 @@ class Site:
             base=base,
             meds_data=meds_data,
             medsconf=medsconf or env.get("medsconf", ""),
-            ngmixer_output=directory("NGMIXER_OUTPUT_DIR", meds_data),
+            ngmixer_output=fits,
             desdata=directory("DESDATA", run / "DESDATA"),
             desmeds_config=directory("DESMEDS_CONFIG_DIR", base / "desmeds-config"),
             services=path("DES_SERVICES", "~/.desservices.ini").absolute(),
-            tmp=directory("TMPDIR", run / "tmp"),
+            tmp=tmp,
         )
 
     def check(self) -> None:
@@ -114,8 +122,7 @@ class Site:
         Raises
         ------
         ConfigError
-            When one is not a directory, is not writable, or has a brace in its name, which the workflow would take for
-            a pattern.
+            When one is not a directory, or is not writable.
         """
         wanted = {"MEDS_DATA": self.meds_data, "NGMIXER_OUTPUT_DIR": self.ngmixer_output, "TMPDIR": self.tmp}
         for key, path in wanted.items():
@@ -123,8 +130,6 @@ class Site:
             if not there.is_dir() or not os.access(there, os.W_OK):
                 what = "is not writable" if there.is_dir() else "is not a directory"
                 raise ConfigError(f"{there} {what}", key=key, remedy=f"set {key} to a directory of yours")
-            if set("{}") & set(str(path)):
-                raise ConfigError(f"a brace in the name of {path}", key=key, remedy="choose another name")
 
     def root(self, realization: str | None = None) -> Path:
         """Return the directory that holds the tile directories of the base run or of one realization."""

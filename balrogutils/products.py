@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from balrogutils import __version__
-from balrogutils.errors import ProductError
+from balrogutils.errors import BalrogError, ProductError
 
 __all__ = [
     "PART_PREFIX",
@@ -73,7 +73,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     ProductError
-        When the block ended without writing the file, or the disk had no room for it.
+        When the block ended without writing the file, the disk had no room for it, or its directory takes no files.
     """
     final = Path(path)
     part = temporary_name(final)
@@ -85,14 +85,25 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
         _sync(part)
         part.replace(final)
     except OSError as error:
-        problem = no_room(error)
-        if problem is None:
+        full, closed = no_room(error), _closed(final)
+        if not (full or closed):
             raise
+        remedy = "make room" if full else "make that directory writable for you"
         raise ProductError(
-            f"a product cannot be written: {problem}", file=final, remedy="make room, then run the same command again"
+            f"a product cannot be written: {full or closed}",
+            file=final,
+            remedy=f"{remedy}, then run the same command again",
         ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _closed(path: Path) -> str | None:
+    """Return what keeps a directory from taking a file; None when nothing does. cfitsio does not tell."""
+    there = next(place for place in path.parents if place.exists())
+    if not there.is_dir():
+        return f"{there} is not a directory"
+    return None if os.access(there, os.W_OK | os.X_OK) else f"{there} is not writable"
 
 
 def no_room(error: OSError) -> str | None:
@@ -233,10 +244,14 @@ class Step:
             found = _entry(path)
         except FileNotFoundError as error:
             text = "a product is gone" if made else "a file is not there"
-            again = "run the same command again: it is made anew" if made else None
+            again = "run snakemake again: it is made anew" if made else "restore it, or make it anew"
             raise ProductError(text, **where, file=path, remedy=again) from error
         except OSError as error:
-            raise ProductError(f"a file cannot be read: {error.strerror}", **where, file=path) from error
+            text, again = (
+                f"a file cannot be read: {error.strerror}",
+                "make it readable for you, then run the same command again",
+            )
+            raise ProductError(text, **where, file=path, remedy=again) from error
         if made is None:
             return found
         problem = ""
@@ -249,6 +264,9 @@ class Step:
                 f"a product is not as step {made['step']} left it: {problem}", **where, file=path, remedy=remedy
             )
         return found
+
+    def _locate(self, error: BalrogError) -> None:
+        error.locate(**{name: self.about.get(name) for name in ("tile", "realization", "band")})
 
     def wrote(self, *paths: str | os.PathLike[str]) -> None:
         """Record products of this step, already under their final names."""
@@ -263,7 +281,11 @@ class Step:
         self.counts.update(counts)
 
     def __enter__(self) -> Step:
-        self._records = records(self._before)
+        try:
+            self._records = records(self._before)
+        except BalrogError as error:
+            self._locate(error)
+            raise
         self.manifest.unlink(missing_ok=True)
         _log.info(
             "%s starts: %s", self.name, " ".join(str(value) for value in self.about.values() if value is not None)
@@ -275,6 +297,8 @@ class Step:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
+            if isinstance(value, BalrogError):
+                self._locate(value)
             return
         for path in self._outputs:
             if not path.is_file():

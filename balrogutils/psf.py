@@ -68,8 +68,11 @@ class PSFEx:
             zero = tuple(float(header[f"POLZERO{i}"]) for i in (1, 2)) if degree else (0.0, 0.0)
             scale = tuple(float(header[f"POLSCAL{i}"]) for i in (1, 2)) if degree else (1.0, 1.0)
             sampling, fwhm = float(header["PSF_SAMP"]), float(header["PSF_FWHM"])
-        except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
-            raise ProductError(f"not a PSFEx model: {error}", file=file) from error
+        except OSError as error:
+            raise ProductError(f"not a PSFEx model: {str(error).strip().partition(chr(10))[0]}", file=file) from error
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            text = "not a PSFEx model: no table with PSF_MASK and the cards of its polynomial"
+            raise ProductError(text, file=file) from error
         terms = (degree + 1) * (degree + 2) // 2
         if masks.ndim != 3 or len(masks) != terms or not np.isfinite(masks).all() or masks[0].sum() <= 0:
             raise ProductError(

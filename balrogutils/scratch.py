@@ -60,8 +60,11 @@ def scratch(parent: str | PathLike[str], label: str) -> Iterator[Path]:
     directory, owner = _owned(Path(parent), f"{_PREFIX}{_plain(label)}-")
     try:
         yield directory
-    except OSError as error:
-        problem = no_room(error)
+    except (OSError, ProductError) as error:
+        # What is written as products are has been told as a product that cannot be written.
+        cause = error if isinstance(error, OSError) else error.__cause__
+        inside = isinstance(error, OSError) or Path(error.where.get("file", "")).is_relative_to(directory)
+        problem = no_room(cause) if inside and isinstance(cause, OSError) else None
         if problem is None:
             raise
         raise ProductError(

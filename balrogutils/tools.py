@@ -30,6 +30,7 @@ _NAMES = {
 # The oldest versions the products have been checked with.
 _OLDEST = {"sextractor": (2, 25), "swarp": (2, 41), "psfex": (3, 21), "fpack": (1, 7), "funpack": (1, 7)}
 _NO_ROOM = 1 << 20
+_SEE_LOG = "mend what its log says, then run the same command again"
 _PACKAGES = {
     "sextractor": "source-extractor",
     "swarp": "swarp",
@@ -98,16 +99,16 @@ def _tidy(log: Path) -> None:
 
 def _tail(log: Path, lines: int = 15) -> str:
     text = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    return "\n".join("    " + line for line in text[-lines:])
+    return "\n".join(["  the end of its log:", *("    " + line for line in text[-lines:])])
 
 
 def _full(*directories: str | os.PathLike[str] | None) -> str | None:
     """Return what to do when one of the directories has no room left: programs seldom say so."""
     for directory in directories:
         if directory is not None and shutil.disk_usage(directory).free < _NO_ROOM:
-            return (
-                f"the disk of {os.fspath(directory)} is full: make room or set TMPDIR, then run the same command again"
-            )
+            # Not the scratch directory itself: it is gone by the time this is read.
+            place = Path(directory).parent
+            return f"the disk of {place} is full: make room or set TMPDIR, then run the same command again"
     return None
 
 
@@ -174,7 +175,7 @@ def run_tool(
             _tidy(log)
             remedy = "if it only needs longer, raise tool_timeout in etc/pipeline.yaml"
             raise ToolError(
-                f"{tool} did not end within {timeout:.0f} s; the end of its log:\n{_tail(log)}", file=log, remedy=remedy
+                f"{tool} did not end within {timeout:.0f} s", file=log, remedy=remedy, detail=_tail(log)
             ) from error
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
@@ -183,12 +184,15 @@ def run_tool(
     _tidy(log)
     if status != 0:
         full = _full(cwd, *(Path(output).parent for output in outputs))
-        raise ToolError(f"{tool} ended with status {status}; the end of its log:\n{_tail(log)}", file=log, remedy=full)
+        raise ToolError(f"{tool} ended with status {status}", file=log, remedy=full or _SEE_LOG, detail=_tail(log))
     for output in outputs:
         path = Path(output)
         if not path.is_file() or path.stat().st_size == 0:
             raise ToolError(
-                f"{tool} ended with status 0 but did not write {path.name}; the end of its log:\n{_tail(log)}", file=log
+                f"{tool} ended with status 0 but did not write {path.name}",
+                file=log,
+                remedy=_SEE_LOG,
+                detail=_tail(log),
             )
     if check is not None:
         check()

@@ -9,6 +9,10 @@ export PATH
 # meds_base DIRECTORY: relative ones start above the checkout, as they always did.
 meds_base() {
     case "$1" in
+        '')
+            echo "$(basename "$0"): the meds base is empty; name a directory" >&2
+            exit 2
+            ;;
         /*) printf '%s\n' "$1" ;;
         *) printf '%s\n' "$(cd "$BALROG_BASE/.." && pwd)/$1" ;;
     esac
@@ -27,7 +31,19 @@ logged() {
     log="$1"
     shift
     status=0
-    "$@" >"$log" 2>&1 || status=$?
+    if ! { : >"$log"; } 2>/dev/null; then
+        echo "$(basename "$0"): the log $log cannot be written; give the name of a tile, and run it in a directory of yours" >&2
+        exit 2
+    fi
+    # In the background, so that whoever ends this script ends the run and not the script alone.
+    "$@" >"$log" 2>&1 &
+    child=$!
+    trap 'kill -TERM "$child" 2>/dev/null' TERM INT HUP
+    wait "$child" || status=$?
+    while kill -0 "$child" 2>/dev/null; do
+        status=0
+        wait "$child" || status=$?
+    done
     if [ "$status" -ne 0 ]; then
         grep -E -A3 '^(balrog|balrogutils): ' "$log" >&2 || tail -n 20 "$log" >&2
         echo "$(basename "$0"): failed with status $status; see $log" >&2

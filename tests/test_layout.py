@@ -56,6 +56,11 @@ def test_directories_that_cannot_be_used_are_told_before_anything_starts(tmp_pat
     (tmp_path / "file").write_text("x")
     here = {"BALROG_BASE": str(tmp_path), "TMPDIR": str(tmp_path)}
     Site.from_environment("y3v02", here | {name: str(tmp_path / "new é +" / "below")}).check()
-    for bad, message in (("file", "not a directory"), ("file/below", "not a directory"), ("a{b}", "brace")):
+    for bad, message in (
+        ("file", "not a directory"),
+        ("file/below", "not a directory"),
+        ("a{b}", "in its name"),
+        ("a[b]", "in its name"),
+    ):
         with pytest.raises(ConfigError, match=message):
             Site.from_environment("y3v02", here | {name: str(tmp_path / bad)}).check()

@@ -1,7 +1,11 @@
 """The commands users know: arguments, refusals, status."""
 
+import signal
+import subprocess
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import CHECKOUT
 
@@ -64,3 +68,26 @@ def test_a_script_passes_the_status_on_and_keeps_the_log(command, base, tmp_path
     assert done.returncode == 2
     assert "did you mean" in done.stderr
     assert "did you mean" in (tmp_path / "workdir" / "base_DES0239+0217.log").read_text()
+
+
+def test_whoever_ends_a_script_ends_its_run(terminal, base, tmp_path):
+    for name in ("Snakefile", "rules", "profiles"):
+        (base / name).symlink_to(CHECKOUT / name)
+    # A Snakemake that works until it is told to end.
+    tools = tmp_path / "tools" / "snakemake"
+    tools.mkdir(parents=True)
+    (tools / "__init__.py").touch()
+    (tools / "__main__.py").write_text(
+        "import pathlib, os, time\npathlib.Path('../alive').write_text(str(os.getpid()))\ntime.sleep(600)\n"
+    )
+    words = [str(BIN / "RunBase.sh"), str(tmp_path / "meds"), TILE, "bal_config_hex.yaml", "1", "2"]
+    place = {"cwd": terminal["cwd"], "env": terminal["env"] | {"PYTHONPATH": str(tools.parent)}}
+    with subprocess.Popen(words, **place, stderr=subprocess.PIPE, text=True) as script:
+        deadline = time.monotonic() + 60
+        while not (base.parent / "alive").is_file() or not (base.parent / "alive").read_text():
+            assert script.poll() is None, script.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        script.terminate()
+        assert script.wait(30) == 128 + signal.SIGTERM
+    assert not psutil.pid_exists(int((base.parent / "alive").read_text()))

@@ -143,7 +143,11 @@ def tile_files(database: Database, tag: str, se_tag: str, tile: str, band: str) 
     psf = coadd_files.pop("psf")
     if psf is None:
         raise ArchiveError(
-            "the archive has no PSF model of the coadd", tile=tile, band=band, file=coadd_names["psf"][1]
+            "the archive has no PSF model of the coadd",
+            tile=tile,
+            band=band,
+            file=coadd_names["psf"][1],
+            remedy="repair the archive, or take the band out of the campaign",
         )
     found = TileFiles(psf, {kind: file for kind, file in coadd_files.items() if file is not None})
     for row in exposures:
@@ -160,6 +164,7 @@ def tile_files(database: Database, tag: str, se_tag: str, tile: str, band: str) 
                     band=band,
                     chip=chip,
                     file=places[row.filename][kind][1],
+                    remedy="repair the archive's database",
                 )
         if files["psf"] is None:
             found.left_out[chip] = "no PSF model"

@@ -174,6 +174,8 @@ class Geometry:
             raise ArchiveError(f"the archive's tile geometry lacks {error}", tile=tile) from error
         except (TypeError, ValueError) as error:
             raise ArchiveError(f"the archive's tile geometry holds what is no number: {error}", tile=tile) from error
+        except ProductError as error:
+            raise ArchiveError(f"the archive's tile geometry is none: {error.message}", tile=tile) from error
         if (
             not math.isfinite(base.ra_cent + base.dec_cent)
             or not 1 <= base.naxis1 <= _MAX_PIXELS

@@ -214,6 +214,7 @@ def tile_ccds(database: Database, geometry: Geometry, band: str) -> TileCcds:
                     band=band,
                     chip=chip,
                     file=row[f"{kind}_filename"],
+                    remedy="repair the archive's database",
                 )
         result.chips.append(CcdFiles(row, *(known[row[f"{kind}_filename"]] for kind in _FILES)))
     _log.info("%s %s: %d CCD images, %d left out", tile, band, len(result.chips), len(result.left_out))

@@ -203,7 +203,7 @@ class Database:
                 raise ArchiveError(
                     "the archive's database is not there",
                     file=parsed.database,
-                    remedy="build the archive: make archive",
+                    remedy="correct `database` in etc/campaigns.yaml, or build the archive: balrog archive CAMPAIGN",
                 )
         elif not parsed.username:
             self.login = Login.read(services, self.name)
@@ -252,7 +252,9 @@ class Database:
             # `from None`: the driver's own error can quote the login.
             raise ArchiveError(
                 f"the archive's database {self.shown} cannot be queried: {redact(cause, self._secret)}",
-                remedy="check the database URL and that the server is up",
+                remedy="restore the file, make it readable, or build the archive again: balrog archive CAMPAIGN"
+                if self.url.get_backend_name() == "sqlite"
+                else "check the database URL and that the server is up",
             ) from None
 
     def _rows(self, statement: Select[Any]) -> list[RowMapping]:
@@ -338,7 +340,11 @@ class Database:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ArchiveError(
-                "an image comes twice, with different paths or zero points", tile=tile, band=band, file=twice[0]
+                "an image comes twice, with different paths or zero points",
+                tile=tile,
+                band=band,
+                file=twice[0],
+                remedy="repair the archive's database",
             )
         return found
 

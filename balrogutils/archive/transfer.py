@@ -163,7 +163,8 @@ class Transfer:
         return paths
 
     def _one(self, file: ArchiveFile, path: Path, tile: str, band: str) -> None:
-        where = {"tile": tile, "band": band, "file": self.prefix + file.path}
+        shown = self.prefix + file.path if self._root is None else str(self._root / file.path)
+        where = {"tile": tile, "band": band, "file": shown}
         attempts = Retrying(
             stop=stop_after_attempt(_ATTEMPTS), wait=self._wait, retry=retry_if_exception(_worth_a_retry), reraise=True
         )
@@ -187,9 +188,12 @@ class Transfer:
                 if error.code in (404, 410)
                 else f"the archive answered {error.code} {error.reason}"
             )
-            raise ArchiveError(text, **where) from error
+            remedy = "check the archive, and the login for it, then run prep again"
+            raise ArchiveError(text, **where, remedy=remedy) from error
         except (OSError, http.client.HTTPException) as error:
-            raise ArchiveError(f"a file cannot be fetched: {error}", **where) from error
+            reason = getattr(error, "strerror", None) or error
+            remedy = "check that the archive can be reached and read, then run prep again"
+            raise ArchiveError(f"a file cannot be fetched: {reason}", **where, remedy=remedy) from error
 
     def _copy(self, file: ArchiveFile, part: Path) -> None:
         with self._open(file) as source, part.open("wb") as target:

@@ -9,13 +9,14 @@ from pathlib import Path
 from balrogutils.errors import InputError
 from balrogutils.layout import Site
 from balrogutils.settings.campaign import Campaign
+from balrogutils.tools import TIMEOUT
 
 __all__ = ["build"]
 
 _log = logging.getLogger(__name__)
 
 
-def build(site: Site, campaign: Campaign, workers: int) -> None:
+def build(site: Site, campaign: Campaign, workers: int, timeout: float = TIMEOUT) -> None:
     """Build the archive of a campaign where it is absent.
 
     Parameters
@@ -26,6 +27,8 @@ def build(site: Site, campaign: Campaign, workers: int) -> None:
         With the name of its builder.
     workers : int
         Processes to use.
+    timeout : float
+        Seconds after which an external program counts as hanging.
 
     Raises
     ------
@@ -45,5 +48,5 @@ def build(site: Site, campaign: Campaign, workers: int) -> None:
         from balrogutils.survey.build import build_archive as build_survey
         from balrogutils.survey.parameters import SurveyParameters
 
-        build_survey(SurveyParameters.load(site.base / campaign.builder), directory, workers)
+        build_survey(SurveyParameters.load(site.base / campaign.builder), directory, workers, timeout)
     _log.info("archive of campaign %s is at %s (%.0f s)", campaign.name, directory, time.monotonic() - started)

@@ -95,9 +95,11 @@ def coadd(context: Context, band: str) -> None:
     tree, tile = context.tree, context.tile
     config, settings = _config(context)
     with Job("coadd", context, band).open(settings) as step:
+        # What is not there is told, with who makes it, by those who read it.
+        step.read(config, *filter(Path.is_file, (tree.geometry, tree.flist("nullwt", band))))
         geometry = Geometry.read(tree.geometry)
         frames = read_frames(tree.flist("nullwt", band), tile=tile, band=band)
-        step.read(config, tree.geometry, tree.flist("nullwt", band), *(frame.path for frame in frames))
+        step.read(*(frame.path for frame in frames))
         lists = {kind: tree.swarp_list(kind, band) for kind in ("im", "wt", "msk", "fsc")}
         reference = context.campaign.magzp_ref
         write_lists(lists, frames, reference)
@@ -145,9 +147,10 @@ def detection(context: Context) -> None:
     tree, tile = context.tree, context.tile
     config, settings = _config(context)
     with Job("coadd", context, "det").open({**settings, "det": context.det_bands}) as step:
+        step.read(config, *filter(Path.is_file, [tree.geometry]))
         geometry = Geometry.read(tree.geometry)
         grid = _grid(geometry)
-        step.read(config, tree.geometry, *(tree.image(band) for band in context.det_bands))
+        step.read(*(tree.image(band) for band in context.det_bands))
         masked = np.ones(grid.shape, dtype=bool)
         log = tree.tool_log("swarp", "det")
         with scratch(context.site.tmp, f"{tile}_{context.realization or 'base'}_det_coadd") as directory:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 
 import numpy as np
 
 from balrogutils.archive.geometry import Geometry
 from balrogutils.context import Context
-from balrogutils.errors import ConfigError, InjectionError, InputError
+from balrogutils.errors import BalrogError, ConfigError, InjectionError, InputError
 from balrogutils.fitsfile import Table, read_table, write_tables
 from balrogutils.graph import Job
 from balrogutils.injection import profiles
@@ -68,11 +69,16 @@ def plan(context: Context) -> None:
     bands = settings.bands(context.bands, context.galsim_file)
     config = settings.model_dump(mode="json")
     with Job("plan", context).open(config, {"injection": seed}) as step:
+        step.read(context.galsim_file, *filter(Path.is_file, [base.geometry]))
         geometry = Geometry.read(base.geometry)
         types = [item.type for item in settings.gal.items]
-        catalogs = {name: load(name, settings, context.site.base, context.tile, bands) for name in types}
-        step.read(context.galsim_file, base.geometry, *(catalog.file for catalog in catalogs.values()))
-        rows = make_plan(settings, catalogs, geometry, bands, seed, realization)
+        try:
+            catalogs = {name: load(name, settings, context.site.base, context.tile, bands) for name in types}
+            step.read(*(catalog.file for catalog in catalogs.values()))
+            rows = make_plan(settings, catalogs, geometry, bands, seed, realization)
+        except BalrogError as error:
+            error.locate(file=context.galsim_file)
+            raise
         write_tables(tree.plan, [Table("PLAN", rows, UNITS)])
         link_or_copy(base.geometry, tree.geometry)
         step.wrote(tree.plan, tree.geometry)
@@ -106,8 +112,9 @@ def inject(context: Context, band: str) -> None:
     config = settings.model_dump(mode="json")
     started = time.monotonic()
     with Job("inject", context, band).open(config, {"injection": seed}) as step:
+        lists = base.flist("nullwt", band), base.psfmap(band)
+        step.read(context.galsim_file, tree.plan, *filter(Path.is_file, lists))
         rows = read_plan(tree.plan)
-        step.read(context.galsim_file, tree.plan)
         if band not in plan_bands(rows):
             # A band that the configuration leaves out stays as it is.
             _log.info("%s %s realization %s: nothing is injected into this band", context.tile, band, realization)
@@ -154,9 +161,10 @@ def truth(context: Context) -> None:
     tree = context.tree
     config = settings.model_dump(mode="json")
     with Job("truth", context).open(config, {"injection": seed}) as step:
+        step.read(tree.plan)
         rows = read_plan(tree.plan)
         bands = plan_bands(rows)
-        step.read(tree.plan, *(tree.outcome(band) for band in bands))
+        step.read(*(tree.outcome(band) for band in bands))
         outcomes = {band: read_table(tree.outcome(band), "CHIPS") for band in bands}
         try:
             table, chips = truth_table(rows, outcomes)

@@ -52,9 +52,9 @@ def meds(context: Context, band: str, keep_plain: str | os.PathLike[str] | None 
                 raise ProductError(
                     "a product is not there", tile=context.tile, band=band, file=path, remedy=f"run the {bit}"
                 )
+        step.read(tree.catalog(band), tree.objmap(band), *lists)
         epochs, coadd_psf = single_epoch_sources(tree, band, settings)
         sources = [source_of_coadd(tree, band, settings, coadd_psf), *epochs]
-        step.read(tree.catalog(band), tree.objmap(band), *lists)
         step.read(*(file.path for source in sources for file in source.files.values()))
         step.read(*(Path(source.psf) for source in sources if source.psf is not None))
         catalog = read_catalog(tree.catalog(band), tree.objmap(band))
@@ -75,6 +75,7 @@ def meds(context: Context, band: str, keep_plain: str | os.PathLike[str] | None 
                 scratch=directory,
                 keep_plain=keep_plain,
                 label=f"{context.tile} {band}: cutting",
+                timeout=context.pipeline.tool_timeout,
             )
         step.wrote(tree.meds(band))
         ncutout = plan.layout.ncutout

@@ -65,7 +65,7 @@ def prep(context: Context, band: str) -> None:
                 *made.sources,
                 *(path for chip in made.chips for path in (chip.nullwt, chip.seg, chip.bkg, chip.psf)),
             )
-            step.wrote(made.coadd_psf, *written)
+            step.wrote(made.coadd_psf, tree.geometry, *written)
             step.count(**_counts(made))
     _log.info("%s %s: %d CCDs ready in %.1f s", context.tile, band, len(made.chips), time.monotonic() - started)
 
@@ -103,12 +103,18 @@ def _check_left_out(context: Context, band: str, made: Prepared) -> None:
     for one in made.chips:
         if one.dead:
             _log.warning("%s %s: %s has no pixel with weight", context.tile, band, one.chip)
-        elif one.not_finite:
+        if one.not_finite:
             _log.warning(
                 "%s %s: %s has %d pixels that are no finite numbers", context.tile, band, one.chip, one.not_finite
             )
     if not made.chips:
-        raise ArchiveError("no CCD of this tile and band can be used", tile=context.tile, band=band)
+        reasons = ", ".join(dict.fromkeys(made.left_out.values()))
+        raise ArchiveError(
+            f"no CCD of this tile and band can be used: {reasons}",
+            tile=context.tile,
+            band=band,
+            remedy="repair the archive, or take the band out of the run (bands)",
+        )
     allowed = context.campaign.max_missing_ccds
     if len(made.left_out) > allowed:
         chip, reason = sorted(made.left_out.items())[0]

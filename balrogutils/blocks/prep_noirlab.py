@@ -13,7 +13,7 @@ from balrogutils.context import Context
 from balrogutils.errors import ArchiveError, ProductError
 from balrogutils.exposures.chip import PreparedChip
 from balrogutils.exposures.cpmodels import PlacedPSF, mean_psf, read_psf, read_sky
-from balrogutils.exposures.noirlab import read_exposure
+from balrogutils.exposures.noirlab import read_exposure, require_wcs
 from balrogutils.exposures.nullweights import NullWeights, null_weights, write_nullwt
 from balrogutils.exposures.segmentation import segment
 from balrogutils.fitsfile import Plane, write_images
@@ -42,7 +42,7 @@ def make(context: Context, band: str, database: Database, transfer: Transfer, ge
     Returns
     -------
     Prepared
-        CCDs whose zero point, PSF model or sky model is missing or unusable are in `left_out`.
+        CCDs whose zero point, PSF model, sky model or WCS is missing or unusable are in `left_out`.
 
     Raises
     ------
@@ -59,6 +59,7 @@ def make(context: Context, band: str, database: Database, transfer: Transfer, ge
         try:
             psf = read_psf(local[files.psf], files.row["expnum"], files.row["ccdname"])
             sky = read_sky(local[files.sky], files.row["expnum"], files.row["ccdname"])
+            require_wcs(local[files.image], int(files.row["image_hdu"]))
         except ProductError as error:
             made.left_out[files.chip] = reason(error)
             continue

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -56,14 +56,17 @@ def _as_given(name: str) -> str:
     return str(Path(name).expanduser().absolute()) if Path(name).expanduser().is_file() else name
 
 
-def _snakemake(base: Path, cores: int, targets: list[str], overrides: Mapping[str, str | int], meds_data: Path) -> int:
-    """Run Snakemake in the checkout and return its status."""
+def _snakemake(
+    base: Path, cores: int, targets: list[str], overrides: Mapping[str, str | int], meds_data: Path
+) -> NoReturn:
+    """Become Snakemake in the checkout: its status is ours, and whoever ends this process ends the run."""
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores), *targets]
     command += ["--config", *(f"{key}={value}" for key, value in overrides.items())]
     environment = {**os.environ, "BALROG_BASE": str(base), "MEDS_DATA": str(meds_data)}
     environment.pop("MEDS_DIR", None)
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
-    return subprocess.run(command, cwd=base, env=environment, check=False).returncode
+    os.chdir(base)
+    os.execve(sys.executable, command, environment)
 
 
 @contextmanager
@@ -102,8 +105,10 @@ def balrog_base(desmeds: str, tile: str, galsim: str, cores: int | None, mode: i
                 key="MEDS_DATA",
                 remedy="give the directory above, and mode 16 or 32",
             )
-        cores = cores or len(installation.context(tile).bands)
-        sys.exit(_snakemake(installation.site.base, cores, [f"tile={tile}"], overrides, place.meds_data))
+        context = installation.context(tile)
+        context.desmeds_file  # noqa: B018 (refused here when it is not there, whatever the mode)
+        cores = cores or len(context.bands)
+        _snakemake(installation.site.base, cores, [f"tile={tile}"], overrides, place.meds_data)
 
 
 @click.command(context_settings=_OPTIONS)
@@ -131,4 +136,4 @@ def sof_megamixer(config: str, tile: str, cores: int) -> None:
                     file=need.product,
                     remedy=f"run mode {need.bit} first",
                 )
-        sys.exit(_snakemake(context.site.base, cores, [str(job.manifest)], overrides, place.meds_data))
+        _snakemake(context.site.base, cores, [str(job.manifest)], overrides, place.meds_data)

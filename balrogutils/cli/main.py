@@ -13,7 +13,8 @@ from balrogutils import __version__
 from balrogutils.cli.adopt import adopt
 from balrogutils.cli.reporting import chosen_bands, parse_overrides, reporting
 from balrogutils.cli.upkeep import repair, verify
-from balrogutils.runlock import join_run
+from balrogutils.errors import InputError, did_you_mean
+from balrogutils.runlock import TOKEN, die_with_parent, join_run
 
 __all__ = ["main"]
 
@@ -48,6 +49,9 @@ def _tile_command(realizations: bool, bands: bool) -> Callable[[Callable[..., No
 
 
 def _context(tile: str, realization: str | None, overrides: tuple[str, ...]) -> Any:
+    if TOKEN in os.environ:
+        # Before the imports: a job that has no lock yet must not outlive its run either.
+        die_with_parent()
     from balrogutils.context import Installation
 
     context = Installation.load(parse_overrides(overrides)).context(tile, realization)
@@ -208,9 +212,13 @@ def archive(campaign: str, workers: int, overrides: tuple[str, ...], log: Path |
         from balrogutils.context import Installation
 
         installation = Installation.load(parse_overrides(overrides))
-        known = installation.campaigns
-        chosen = known.campaigns[campaign] if campaign in known.campaigns else known.of_tile(campaign)
-        build(installation.site, chosen, workers)
+        known = installation.campaigns.campaigns
+        tiles = {tile: one for one in known.values() for tile in one.tiles}
+        if campaign not in known and campaign not in tiles:
+            text = f"there is no campaign or tile {campaign!r}: {did_you_mean(campaign, [*known, *tiles])}"
+            raise InputError(text, remedy="see etc/campaigns.yaml")
+        chosen = known[campaign] if campaign in known else tiles[campaign]
+        build(installation.site, chosen, workers, installation.pipeline.tool_timeout)
 
 
 @main.command()

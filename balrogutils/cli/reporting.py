@@ -17,7 +17,7 @@ from balrogutils.errors import BalrogError, InputError
 if TYPE_CHECKING:
     from balrogutils.context import Context
 
-__all__ = ["chosen_bands", "parse_overrides", "reporting"]
+__all__ = ["chosen_bands", "parse_overrides", "refused", "reporting"]
 
 
 def chosen_bands(context: Context, bands: tuple[str, ...]) -> tuple[str, ...]:
@@ -53,12 +53,21 @@ def parse_overrides(pairs: tuple[str, ...]) -> dict[str, Any]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise InputError(f"--set takes key=value, not {pair!r}")
+            raise InputError(f"--set takes key=value, not {pair!r}", remedy="for example --set seed=3")
         try:
             overrides[key.strip()] = yaml.safe_load(value) if value else None
         except yaml.YAMLError as error:
-            raise InputError(f"--set {pair!r} has a value that cannot be read", key=key) from error
+            text = f"--set {pair!r} has a value that cannot be read"
+            raise InputError(text, key=key, remedy="give it as in a YAML file") from error
     return overrides
+
+
+def refused(error: OSError | MemoryError) -> BalrogError:
+    """Return what the machine refuses as an error with its file and a remedy: a full disk, a directory that is none."""
+    file = getattr(error, "filename", None)
+    reason = getattr(error, "strerror", None) or str(error) or "not enough memory"
+    remedy = "make it readable and writable for you" if isinstance(error, PermissionError) else "mend that"
+    return BalrogError(f"the machine refuses: {reason}", file=file, remedy=f"{remedy}, then run the same command again")
 
 
 def _end(number: int, frame: Any) -> None:
@@ -72,12 +81,21 @@ def _tidy_when_ended() -> None:
             signal.signal(name, _end)
 
 
+def _warnings() -> logging.Handler:
+    """Return a handler that shows warnings, and no more, beside a log; an error is shown with the name of the log."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("balrog: %(message)s"))
+    handler.addFilter(lambda record: record.levelno == logging.WARNING)
+    return handler
+
+
 @contextmanager
 def reporting(log: Path | None) -> Iterator[None]:
-    """Send messages to the log (everything) and the terminal (errors, or everything without a log)."""
+    """Send messages to the log (everything) and the terminal (warnings and errors, or everything without a log)."""
     _tidy_when_ended()
     root = logging.getLogger("balrogutils")
     root.setLevel(logging.INFO)
+    handlers: list[logging.Handler] = []
     handler: logging.Handler
     if log is None:
         handler = logging.StreamHandler(sys.stderr)
@@ -86,10 +104,15 @@ def reporting(log: Path | None) -> Iterator[None]:
             log.parent.mkdir(parents=True, exist_ok=True)
             handler = logging.FileHandler(log, encoding="utf-8")
         except OSError as error:
-            click.echo(f"balrog: the log cannot be written: {error}", err=True)
-            sys.exit(InputError.exit_status)
+            text = f"the log cannot be written: {error.strerror}"
+            refusal = InputError(text, file=log, remedy="give --log a name in a directory of yours")
+            click.echo(f"balrog: {refusal}", err=True)
+            sys.exit(refusal.exit_status)
+        handlers.append(_warnings())
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-    root.addHandler(handler)
+    handlers.append(handler)
+    for one in handlers:
+        root.addHandler(one)
     try:
         yield
     except BalrogError as error:
@@ -98,18 +121,21 @@ def reporting(log: Path | None) -> Iterator[None]:
             click.echo(f"balrog: {error}\n  log: {log}", err=True)
         sys.exit(error.exit_status)
     except (OSError, MemoryError) as error:
-        # A full disk, a directory that is none, too little memory: the machine's affair. What led to it is in the log.
-        told = str(error) or "not enough memory"
-        if log is not None:
-            root.exception("the machine refuses: %s", told)
-            click.echo(f"balrog: the machine refuses: {told}\n  log: {log}", err=True)
+        # A full disk, a directory that is none, too little memory: the machine's affair. What led to it is in the log,
+        # but for permissions, whose message says all there is.
+        told = refused(error)
+        if log is None or isinstance(error, PermissionError):
+            root.error("%s", told)
         else:
-            root.error("the machine refuses: %s", told)
-        sys.exit(BalrogError.exit_status)
+            root.exception("%s", told)
+        if log is not None:
+            click.echo(f"balrog: {told}\n  log: {log}", err=True)
+        sys.exit(told.exit_status)
     except Exception:
         # A bug of ours: the traceback belongs in the log and on the terminal.
         root.exception("unexpected error")
         raise
     finally:
-        root.removeHandler(handler)
-        handler.close()
+        for one in handlers:
+            root.removeHandler(one)
+            one.close()

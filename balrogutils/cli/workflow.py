@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
+from queue import SimpleQueue
+from types import FrameType
 from typing import Any, NoReturn
 
+from balrogutils.cli.reporting import refused
 from balrogutils.context import Context, Installation
-from balrogutils.errors import BalrogError
+from balrogutils.errors import BalrogError, ConfigError, InputError
 from balrogutils.graph import Job, check_mode, installation_tiles, jobs, needs, settle
 from balrogutils.runlock import TOKEN
+from balrogutils.settings.pipeline import Pipeline
 from balrogutils.upkeep.leftovers import remove_leftovers
 
 __all__ = ["Run", "open_run"]
@@ -40,7 +47,7 @@ _OBEYED_BY = {
     "galsim_config": frozenset(("plan", "inject", "truth")),
     "desmeds_config": frozenset(("meds",)),
     "sof_config": frozenset(("sof",)),
-    "tool_timeout": frozenset(("prep", "coadd", "catalog")),
+    "tool_timeout": frozenset(("prep", "coadd", "catalog", "meds")),
 }
 
 
@@ -58,6 +65,14 @@ class Run:
     def __init__(self, overrides: Mapping[str, Any], words: list[str]) -> None:
         self.installation = Installation.load(overrides)
         self.installation.site.check()
+        records = Path(".snakemake").absolute()
+        place = records if records.is_dir() else records.parent
+        if not os.access(place, os.W_OK):
+            raise ConfigError(
+                f"{place} is not writable, and Snakemake keeps its records in .snakemake of the directory it runs in",
+                remedy="give it another one: snakemake --directory DIRECTORY ...",
+            )
+        _refuse_strays(words, overrides)
         self.mode = self.installation.pipeline.mode
         self.tiles = installation_tiles(self.installation, words)
         self._touched = _tiles_of_targets(words)
@@ -94,9 +109,10 @@ class Run:
         except BalrogError as error:
             _refuse(error)
         except OSError as error:
-            _refuse(BalrogError(f"the machine refuses: {error}"))
+            _refuse(refused(error))
         # Jobs inherit it, and so know which run they are part of.
         os.environ[TOKEN] = token
+        relay_sigterm()
 
     def options(self, step: str) -> str:
         """Return the options that give a step the user's settings, those it obeys and no others.
@@ -172,6 +188,26 @@ def _tiles_of_targets(words: list[str]) -> list[str]:
     return [path.parents[1].name for path in paths if path.parent.name == "manifests"]
 
 
+def _refuse_strays(words: list[str], overrides: Mapping[str, Any]) -> None:
+    """Refuse words that are meant for us and that Snakemake would take for targets or files.
+
+    Raises
+    ------
+    InputError
+        For the name of a tile alone, a misspelt ``tile=``, and a key of the configuration without ``--config``.
+    """
+    for before, word in zip(["", *words], words, strict=False):
+        if re.fullmatch(r"\s*DES\d[\d+-]*\s*", word, re.IGNORECASE) and before not in ("-d", "--directory"):
+            raise InputError(f"{word!r} is no target: did you mean tile={word.strip()}?", remedy="write tile=NAME")
+        key, equals, value = word.partition("=")
+        if not equals or not key.isidentifier() or key == "tile" or key in overrides:
+            continue
+        if key in Pipeline.model_fields:
+            raise InputError(f"{word!r} is no target: did you mean --config {word}?", key=key, remedy="add --config")
+        if re.match(r"\s*DES\d", value, re.IGNORECASE):
+            raise InputError(f"{word!r} is no target: did you mean tile={value.strip()}?", remedy="write tile=NAME")
+
+
 def _realization(where: str) -> str | None:
     return where.split("/")[1] if where else None
 
@@ -185,6 +221,25 @@ def _refuse(error: BalrogError) -> NoReturn:
     sys.exit(error.exit_status)
 
 
+def relay_sigterm() -> None:
+    """Have the handler of SIGTERM run in a thread of its own.
+
+    Snakemake's takes the scheduler's lock, which the code it interrupts may hold: the run would hang for ever.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    if not callable(handler):
+        return
+    arrived: SimpleQueue[tuple[int, FrameType | None]] = SimpleQueue()
+
+    def relay() -> None:
+        while True:
+            handler(*arrived.get())
+
+    threading.Thread(target=relay, name="SIGTERM", daemon=True).start()
+    # A queue of this kind may be put to in the middle of anything.
+    signal.signal(signal.SIGTERM, lambda number, frame: arrived.put((number, frame)))
+
+
 def open_run(config: Mapping[str, Any], words: list[str] | None = None) -> Run:
     """Return the run the Snakefile is read for; a refused one ends Snakemake with status 2 and a plain message."""
     # A handler of our own: one at the root would print every line of Snakemake a second time.
@@ -192,11 +247,14 @@ def open_run(config: Mapping[str, Any], words: list[str] | None = None) -> Run:
     ours.propagate = False
     if not ours.handlers:
         ours.addHandler(logging.StreamHandler())
+        ours.handlers[0].setFormatter(logging.Formatter("balrogutils: %(message)s"))
     words = sys.argv[1:] if words is None else words
     try:
         run = Run(config, words)
     except BalrogError as error:
         _refuse(error)
+    except OSError as error:
+        _refuse(refused(error))
     # Jobs that Snakemake starts as processes of its own name no tile either.
     if not run.tiles and "--target-jobs" not in words:
         sys.stderr.write(run.explanation)

@@ -20,12 +20,20 @@ from scipy import ndimage
 
 from balrogutils.errors import ProductError
 from balrogutils.exposures.cpmodels import SplineSky
-from balrogutils.exposures.scamphead import WCS_KEYS
+from balrogutils.exposures.scamphead import REQUIRED_KEYS, WCS_KEYS
 from balrogutils.fitsfile import Header, read_header, read_image
 from balrogutils.masks import MaskBit
 from balrogutils.wcs import ImageWCS
 
-__all__ = ["MASK_BITS", "REFILLED_CODES", "Exposure", "bits_of_codes", "read_exposure", "refill_weight"]
+__all__ = [
+    "MASK_BITS",
+    "REFILLED_CODES",
+    "Exposure",
+    "bits_of_codes",
+    "read_exposure",
+    "refill_weight",
+    "require_wcs",
+]
 
 MASK_BITS = {
     0: 0,
@@ -204,6 +212,31 @@ def _header(primary: Header, ccd: Header, row: dict[str, Any], cards: dict[str, 
     for key, value in cards.items():
         put(key, value)
     return header
+
+
+def require_wcs(image: str | os.PathLike[str], hdu: int) -> None:
+    """Check that an image has a WCS.
+
+    Parameters
+    ----------
+    image : path-like
+        The ``ooi`` file.
+    hdu : int
+        The CCD's.
+
+    Raises
+    ------
+    ProductError
+        When a card is missing, or the cards are no celestial WCS.
+    """
+    cards = read_header(image, hdu)
+    missing = [key for key in REQUIRED_KEYS if cards.get(key) is None]
+    if missing:
+        raise ProductError(f"an image header lacks {', '.join(missing)}", file=image, key=missing[0])
+    try:
+        ImageWCS({key: cards[key] for key in WCS_KEYS if cards.get(key) is not None})
+    except ProductError as error:
+        raise ProductError(error.message, file=image) from error
 
 
 def read_exposure(

@@ -11,7 +11,7 @@ import fitsio
 
 from balrogutils.errors import ProductError
 
-__all__ = ["WCS_KEYS", "read_ohead", "replace_wcs"]
+__all__ = ["REQUIRED_KEYS", "WCS_KEYS", "read_ohead", "replace_wcs"]
 
 WCS_KEYS = (
     "EQUINOX",
@@ -32,7 +32,9 @@ WCS_KEYS = (
 )
 """Cards copied from the SCAMP head to the image and mask headers (P 3.1, the hdupcfg list)."""
 
-_REQUIRED = ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")
+REQUIRED_KEYS = ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")
+"""Those without which there is no WCS."""
+
 _TEXT = ("RADESYS", "CTYPE1", "CTYPE2", "CUNIT1", "CUNIT2")
 _OTHER_WCS_PREFIXES = (
     "PV1_",
@@ -86,7 +88,7 @@ def read_ohead(path: str | os.PathLike[str]) -> dict[str, Any]:
             if number == (key in _TEXT):
                 raise ProductError(f"card {key} of a SCAMP head cannot be: {value!r}", file=file, key=key)
             found[key] = value
-    missing = [key for key in _REQUIRED if key not in found]
+    missing = [key for key in REQUIRED_KEYS if key not in found]
     if missing:
         raise ProductError(f"a SCAMP head lacks {', '.join(missing)}", file=file, key=missing[0])
     return {key: found[key] for key in WCS_KEYS if key in found}

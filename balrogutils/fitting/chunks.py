@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +186,11 @@ def _results(chunks: Sequence[Chunk], workers: int) -> Iterator[tuple[int, int]]
         try:
             for future in as_completed(futures):
                 yield future.result()
+        except (KeyboardInterrupt, SystemExit):
+            # Told to end: a chunk can take minutes.
+            for process in active_children():
+                process.kill()
+            raise
         except BrokenProcessPool as error:
             raise FitError(
                 "a fitting process died",

@@ -225,13 +225,16 @@ def _stars(settings: Injection, base: Path, tile: str, bands: Sequence[str]) -> 
             np.genfromtxt(file, delimiter=",", names=True, dtype=np.float64, encoding="utf-8", deletechars="")
         )
     except (ValueError, IndexError) as error:
-        raise InputError(f"the star catalogue is not a table of numbers: {error}", file=file) from error
+        text = f"the star catalogue is not a table of numbers: {error}"
+        raise InputError(text, file=file, remedy="see inputs/README.md") from error
     wanted = ("RA_new", "DEC_new", "g_Corr", "gr_Corr", "ri_Corr", "iz_Corr")
     found = rows.dtype.names or ()
     lacking = [column for column in wanted if column not in found]
     if lacking:
         raise InputError(
-            f"the star catalogue lacks the columns {', '.join(lacking)}; it has {', '.join(found)}", file=file
+            f"the star catalogue lacks the columns {', '.join(lacking)}; it has {', '.join(found)}",
+            file=file,
+            remedy="see inputs/README.md",
         )
     g = rows["g_Corr"]
     r = g - rows["gr_Corr"]

@@ -43,12 +43,16 @@ class Tables:
 
 
 def record(columns: Mapping[str, Any]) -> Rows:
-    """Return a structured array of columns in their order; text becomes bytes as wide as the longest entry."""
+    """Return a structured array of columns in their order; text becomes bytes as wide as the longest entry.
+
+    A character that is not ASCII is written as its escape, for example ``\\xe9``.
+    """
     arrays = {}
     for name, values in columns.items():
         array = np.asarray(values)
         if array.dtype.kind == "U":
-            encoded = np.char.encode(array, "utf-8")
+            # FITS text is ASCII, and readers of the format fail on anything else.
+            encoded = np.char.encode(array, "ascii", "backslashreplace")
             # FITS has no columns of width 0.
             array = encoded.astype(f"S{max(1, encoded.dtype.itemsize)}")
         arrays[name] = array

@@ -20,6 +20,7 @@ from balrogutils.masks import MaskBit
 from balrogutils.meds.cutouts import Layout
 from balrogutils.meds.tables import UNITS, Tables
 from balrogutils.progress import track
+from balrogutils.tools import TIMEOUT
 
 __all__ = ["OFF_IMAGE", "CutoutSource", "Packing", "write_meds"]
 
@@ -94,6 +95,7 @@ def write_meds(
     scratch: str | os.PathLike[str] | None = None,
     keep_plain: str | os.PathLike[str] | None = None,
     label: str = "cutting",
+    timeout: float = TIMEOUT,
 ) -> None:
     """Write a packed MEDS file.
 
@@ -117,6 +119,8 @@ def write_meds(
         Keep the uncompressed file under this name.
     label : str
         What the progress bar says.
+    timeout : float
+        Seconds after which fpack counts as hanging.
 
     Notes
     -----
@@ -139,7 +143,7 @@ def write_meds(
             os.close(descriptor)
         tile = str(packing.cards.get("FZTILE", "(10240,1)")).strip("() ")
         # The cards in the headers take precedence over the arguments of fpack.
-        pack(plain, final, *packing.names, tile=tile, sums=False)
+        pack(plain, final, *packing.names, tile=tile, sums=False, timeout=timeout)
         if keep_plain is not None:
             shutil.move(plain, keep_plain)
 

@@ -28,6 +28,14 @@ BLOCK_NAMES = {
 }
 """Blocks by mode bit, as tables name them."""
 
+# Lists of CCDs that block 1 leaves in its manifests.
+_LISTS = {
+    "left_out_list": "CCDs left out of band",
+    "dead_list": "CCDs without any weight in band",
+    "not_finite_list": "CCDs with pixels that are no finite numbers in band",
+}
+_KEYS = frozenset(("counts", "started", "ended", "cpu_seconds", "peak_memory_bytes"))
+
 
 def summarize(context: Context, path: Path) -> dict[str, Any]:
     """Collect the manifests of a tile and keep the result as JSON.
@@ -44,7 +52,7 @@ def summarize(context: Context, path: Path) -> dict[str, Any]:
     dict
         ``tile``; ``blocks``: a list with bit, name, realization (None for the base run), jobs done and in all,
         products, counts, wall seconds (first start to last end), CPU seconds, peak memory of the largest process in
-        bytes; ``wall_seconds`` and ``cpu_seconds`` of all.
+        bytes; ``remarks``: lines about CCDs that take no part; ``wall_seconds`` and ``cpu_seconds`` of all.
 
     Raises
     ------
@@ -54,9 +62,11 @@ def summarize(context: Context, path: Path) -> dict[str, Any]:
     groups: dict[tuple[int, str | None], list[Job]] = defaultdict(list)
     for job in jobs(context):
         groups[job.bit, job.context.realization].append(job)
-    blocks = []
+    blocks, remarks = [], []
     for (bit, realization), members in groups.items():
-        done = [read_manifest(job.manifest) for job in members if job.manifest.is_file()]
+        done = [_read(job.manifest) for job in members if job.manifest.is_file()]
+        lists = [(manifest, name) for manifest in done for name in _LISTS if manifest["counts"].get(name)]
+        remarks += [f"{_LISTS[name]} {one['band']}: {one['counts'][name]}" for one, name in lists]
         counts: dict[str, Any] = {}
         for manifest in done:
             for name, value in manifest["counts"].items():
@@ -92,11 +102,22 @@ def summarize(context: Context, path: Path) -> dict[str, Any]:
         "summary": str(path),
         "matched": [str(context.at(name).tree.match.parent) for name in context.realizations],
         "blocks": blocks,
+        "remarks": remarks,
         "wall_seconds": max(block["ended"] for block in made) - min(block["started"] for block in made),
         "cpu_seconds": sum(block["cpu_seconds"] for block in made),
     }
     writing_text(path, json.dumps(result, indent=1) + "\n")
     return result
+
+
+def _read(file: Path) -> dict[str, Any]:
+    manifest = read_manifest(file)
+    if not set(manifest) >= _KEYS:
+        lacking = ", ".join(sorted(_KEYS - set(manifest)))
+        raise ProductError(
+            f"a manifest lacks {lacking}", file=file, remedy="remove it; the next run makes its products anew"
+        )
+    return manifest
 
 
 def _counts(counts: dict[str, dict[str, Any]]) -> str:
@@ -149,4 +170,5 @@ def table(summary: dict[str, Any]) -> str:
         rows, headers=headers, tablefmt="simple", maxcolwidths=[None, None, None, None, None, 50, None, None, None]
     )
     places = "\n".join(f"Matched catalogue and plots: {place}" for place in summary["matched"])
-    return f"Tile {summary['tile']}\n{text}\n{places}\nThis table as JSON: {summary['summary']}"
+    lines = [f"Tile {summary['tile']}", text, *summary["remarks"], places, f"This table as JSON: {summary['summary']}"]
+    return "\n".join(lines)

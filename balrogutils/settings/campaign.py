@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 import pydantic
 
@@ -91,7 +92,10 @@ class Campaigns(Strict):
                         key=f"campaigns.{name}.{key}",
                         remedy="use {run} or {base}",
                     )
-                places[key] = _PLACEHOLDER.sub(lambda found: texts[found[1]], place)
+                # A URL of a file holds the path as URLs do; SQLAlchemy takes a database's path as it is.
+                as_url = quote if place.startswith("file:") else str
+                for word, text in texts.items():
+                    places[key] = places[key].replace(f"{{{word}}}", as_url(text))
             filled[name] = campaign.model_copy(update={**places, "name": name})
         return cls(campaigns=filled)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pydantic
 
-from balrogutils.errors import ConfigError
+from balrogutils.errors import ConfigError, did_you_mean
 from balrogutils.identity import MAX_REALIZATION
 from balrogutils.settings.campaign import Campaign
 from balrogutils.settings.yamlfile import Strict, load_yaml, parse
@@ -58,7 +58,7 @@ class Pipeline(Strict):
     sof_workers : int
         Processes of one SOF job.
     tool_timeout : float
-        Seconds after which SWarp or SExtractor counts as hanging.
+        Seconds after which an external program counts as hanging.
     """
 
     tile: tuple[str, ...] = ()
@@ -126,7 +126,8 @@ class Pipeline(Strict):
         """
         data = load_yaml(path)
         parse(cls, data, path)
-        return parse(cls, {**data, **(overrides or {})}, f"{path} with --config")
+        # The file is right by itself: what is wrong now was given with --config or --set.
+        return parse(cls, {**data, **(overrides or {})}, None)
 
     def for_campaign(self, campaign: Campaign) -> Pipeline:
         """Return the settings with the campaign's defaults where the user gave none.
@@ -181,8 +182,9 @@ class Pipeline(Strict):
         for candidate in candidates:
             if candidate.is_file():
                 return candidate.absolute()
+        there = [file.name for directory in directories if directory.is_dir() for file in directory.glob("*.yaml")]
         raise ConfigError(
-            f"the configuration file {name} is not there",
+            f"the configuration file {name} is not there: {did_you_mean(name, sorted(there))}",
             key=key,
-            remedy="looked for " + ", ".join(str(candidate) for candidate in candidates),
+            remedy="give a path, or a file of " + " or ".join(str(directory) for directory in directories),
         )

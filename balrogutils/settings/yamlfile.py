@@ -28,6 +28,14 @@ class _Loader(yaml.SafeLoader):
     """SafeLoader that refuses a key given twice."""
 
 
+class _Twice(Exception):
+    """A key given twice, in two lines."""
+
+    def __init__(self, key: str, lines: tuple[int, int]) -> None:
+        super().__init__(key)
+        self.key, self.lines = key, lines
+
+
 def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
     loader.flatten_mapping(node)
     seen: dict[Any, int] = {}
@@ -37,8 +45,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dic
             raise yaml.constructor.ConstructorError(None, None, "a key must be a plain word", key_node.start_mark)
         line = key_node.start_mark.line + 1
         if key in seen:
-            problem = f"the key {key!r} is given twice, in lines {seen[key]} and {line}"
-            raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            raise _Twice(str(key), (seen[key], line))
         seen[key] = line
     return yaml.SafeLoader.construct_mapping(loader, node, deep=deep)
 
@@ -77,22 +84,99 @@ def load_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ConfigError("a configuration file is not there", file=file, remedy="check the name") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"a configuration file cannot be read: {error}", file=file) from error
+        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        remedy = "make it a text file that you may read"
+        raise ConfigError(f"a configuration file cannot be read: {reason}", file=file, remedy=remedy) from error
     try:
         data = yaml.load(text, Loader=_Loader)
+    except _Twice as error:
+        raise ConfigError(
+            f"the key {error.key!r} is given twice, in lines {error.lines[0]} and {error.lines[1]}",
+            file=file,
+            key=error.key,
+            remedy="remove one of the two lines",
+        ) from error
     except yaml.MarkedYAMLError as error:
-        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"YAML error{line}: {error.problem}", file=file, remedy="mend that line") from error
+        raise ConfigError(
+            f"YAML error in {_lines(error)}: {error.problem}", file=file, remedy="mend these lines"
+        ) from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"YAML error: {error}", file=file) from error
+        raise ConfigError(f"YAML error: {error}", file=file, remedy="make it a text file") from error
     except (ValueError, RecursionError) as error:
         # PyYAML's own constructors give up like this, for example on a date such as 2020-99-99.
-        raise ConfigError(f"a value cannot be read: {error}", file=file) from error
+        raise ConfigError(f"a value cannot be read: {error}", file=file, remedy="give another value") from error
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise ConfigError("a configuration file must hold `key: value` lines", file=file)
+        raise ConfigError(
+            "a configuration file must hold `key: value` lines", file=file, remedy="see the one in the repository"
+        )
     return data
+
+
+def _lines(error: yaml.MarkedYAMLError) -> str:
+    """Return where a YAML error is: PyYAML notices a missing bracket only lines after the one that opens."""
+    first, last = error.context_mark, error.problem_mark
+    if last is None:
+        return "the file"
+    if first is None or first.line == last.line:
+        return f"line {last.line + 1}"
+    return f"line {last.line + 1}, in what begins in line {first.line + 1}"
+
+
+def _line_of(file: str | os.PathLike[str] | None, location: tuple[int | str, ...]) -> str:
+    """Return in which line of a file a key stands, as text after its name; empty where that cannot be told."""
+    if file is None or not Path(file).is_file():
+        return ""
+    line, node = 0, yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=_Loader)
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            pairs = [(key, value) for key, value in node.value if key.value == str(part)]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            pairs = [(value, value) for value in node.value[part : part + 1]]
+        else:
+            pairs = []
+        # What stands in no line: a key that is missing, the tag of a union.
+        if pairs:
+            line, node = pairs[0][0].start_mark.line + 1, pairs[0][1]
+    return f" in line {line}" if line else ""
+
+
+# What pydantic calls things, in the words of a configuration file: by the beginning of an error's type.
+_PLAIN = {
+    "int": "must be a whole number",
+    "float": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool": "must be true or false",
+    "string_type": "must be a word",
+    "tuple": "must be a list",
+    "list": "must be a list",
+    "model": "must be `key: value` lines",
+    "dict": "must be `key: value` lines",
+    "none": "must be left out, or null",
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be above {gt}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be below {lt}",
+    "literal_error": "must be {expected}",
+    "value_error": "{error}",
+    "string_pattern_mismatch": "must match the pattern {pattern}",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+    "union_tag_invalid": "its {discriminator} must be one of {expected_tags}",
+}
+
+
+_KIND = re.compile(r"[\[']|^(?:bool|int|float|str|none)$")
+
+
+def _told(item: Any) -> str:
+    """Return what is wrong with a value."""
+    # Our own checks say themselves what was given.
+    own = item["type"] == "value_error" or isinstance(item["input"], dict)
+    given = "" if own else f", not {item['input']!r}"
+    text = next((text for start, text in _PLAIN.items() if item["type"].startswith(start)), None)
+    return f"{item['msg'] if text is None else text.format(**item.get('ctx', {}))}{given}"
 
 
 def _models_in(annotation: Any) -> list[type[pydantic.BaseModel]]:
@@ -137,20 +221,25 @@ def parse(model: type[S], data: dict[str, Any], file: str | os.PathLike[str] | N
     try:
         return model.model_validate(data)
     except pydantic.ValidationError as error:
-        problems, keys = [], []
+        problems: list[str] = []
+        keys: dict[str, None] = {}
+        remedies: dict[str, None] = {}
         for item in error.errors():
-            key = ".".join(str(part) for part in item["loc"])
-            keys.append(key)
+            # Where a value can be of several kinds, pydantic puts the kind it tried into the place.
+            place = tuple(part for part in item["loc"] if isinstance(part, int) or not _KIND.search(part))
+            key, line = ".".join(str(part) for part in place), _line_of(file, place)
+            keys[key] = None
             if item["type"] == "extra_forbidden":
-                problems.append(
-                    f"unknown key {key!r}: {did_you_mean(str(item['loc'][-1]), _known_keys(model, item['loc']))}"
-                )
+                near = did_you_mean(str(place[-1]), _known_keys(model, place))
+                problems.append(f"unknown key {key!r}{line}: {near}")
+                remedies["correct its name, or remove it"] = None
             elif item["type"] == "missing":
-                problems.append(f"the key {key!r} is missing")
+                what = "an entry of" if isinstance(place[-1], int) else "the key"
+                problems.append(f"{what} {key!r} is missing")
+                remedies["add it"] = None
             else:
-                given = f", not {item['input']!r}" if not isinstance(item["input"], dict) else ""
-                told = f"{item['msg'].removeprefix('Value error, ')}{given}"
                 # What concerns several keys together has no key of its own.
-                problems.append(f"{key}: {told}" if key else told)
+                problems.append(f"{key}{line}: {_told(item)}" if key else _told(item))
+                remedies["give another value"] = None
         named = ", ".join(key for key in keys if key) or None
-        raise ConfigError("; ".join(problems), file=file, key=named, remedy="mend the key") from error
+        raise ConfigError("; ".join(problems), file=file, key=named, remedy=" / ".join(remedies)) from error

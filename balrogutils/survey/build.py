@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from balrogutils.errors import ArchiveError
+from balrogutils.errors import ArchiveError, ToolError
 from balrogutils.fitsfile import Table, write_tables
 from balrogutils.products import writing_text
 from balrogutils.progress import track
@@ -26,6 +26,7 @@ from balrogutils.survey.database import write_database
 from balrogutils.survey.parameters import SurveyParameters
 from balrogutils.survey.sky import UNITS, draw_sky
 from balrogutils.survey.telescope import chips, geometry_of
+from balrogutils.tools import TIMEOUT, version
 
 __all__ = ["ARCHIVE", "DATABASE", "REPORT", "TRUTH", "build_archive"]
 
@@ -43,11 +44,15 @@ REPORT = "survey.json"
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+# Asked for their versions before anything is drawn.
+_TOOLS = ("sextractor", "swarp", "psfex", "fpack")
 # One thread each in the workers: numerical libraries would otherwise start as many as there are cores.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
-def build_archive(parameters: SurveyParameters, directory: Path, workers: int | None = None) -> None:
+def build_archive(
+    parameters: SurveyParameters, directory: Path, workers: int | None = None, timeout: float = TIMEOUT
+) -> None:
     """Draw the synthetic survey and write it as an archive.
 
     Parameters
@@ -59,6 +64,8 @@ def build_archive(parameters: SurveyParameters, directory: Path, workers: int | 
         same parameters is left alone.
     workers : int, optional
         Processes; all cores when not given.
+    timeout : float
+        Seconds after which a program counts as hanging.
 
     Raises
     ------
@@ -71,6 +78,8 @@ def build_archive(parameters: SurveyParameters, directory: Path, workers: int | 
     if _is_complete(directory, parameters):
         _log.info("The archive in %s is complete: nothing to do.", directory)
         return
+    for tool in _TOOLS:
+        version(tool)
     workers = workers or os.cpu_count() or 1
     started = time.monotonic()
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -78,10 +87,17 @@ def build_archive(parameters: SurveyParameters, directory: Path, workers: int | 
     room = directory.with_name(f".part-{os.getpid()}-{secrets.token_hex(4)}-{directory.name}")
     room.mkdir()
     try:
-        report = _build(parameters, room, workers)
+        report = _build(parameters, room, workers, timeout)
         text = json.dumps({"parameters": parameters.model_dump(mode="json"), **report}, indent=1) + "\n"
         writing_text(room / REPORT, text)
         room.rename(directory)
+    except ToolError as error:
+        # The log goes with the unfinished archive; its end is in the error.
+        log = Path(error.where.get("file", ""))
+        if log.is_relative_to(room):
+            error.where = {}
+            error.locate(chip=log.name.split(".")[0], file=directory)
+        raise
     finally:
         shutil.rmtree(room, ignore_errors=True)
     _log.info("Built the archive in %s in %.0f s: %s.", directory, time.monotonic() - started, report["summary"])
@@ -112,7 +128,7 @@ def _sweep(directory: Path) -> None:
             shutil.rmtree(stale, ignore_errors=True)
 
 
-def _build(parameters: SurveyParameters, room: Path, workers: int) -> dict[str, Any]:
+def _build(parameters: SurveyParameters, room: Path, workers: int, timeout: float) -> dict[str, Any]:
     root, scratch = room / ARCHIVE, room / "scratch"
     root.mkdir()
     scratch.mkdir()
@@ -123,12 +139,15 @@ def _build(parameters: SurveyParameters, room: Path, workers: int) -> dict[str, 
     tiles = [geometry_of(tile, parameters) for tile in parameters.tiles]
     with _pool(workers) as run:
         chip_reports: list[ChipReport] = run(
-            make_chip, [(chip, sky, parameters, root, scratch) for chip in ccds], "CCDs", "CCD"
+            make_chip, [(chip, sky, parameters, root, scratch, timeout) for chip in ccds], "CCDs", "CCD"
         )
-        jobs = [(tile, band, ccds, parameters, root, scratch) for tile in tiles for band in parameters.bands]
+        jobs = [(tile, band, ccds, parameters, root, scratch, timeout) for tile in tiles for band in parameters.bands]
         coadd_reports: list[TileReport] = run(make_band_coadd, jobs, "archive coadds", "coadd")
         catalogs: list[TileReport] = run(
-            make_catalogs, [(tile, parameters, root, scratch) for tile in tiles], "archive catalogues", "tile"
+            make_catalogs,
+            [(tile, parameters, root, scratch, timeout) for tile in tiles],
+            "archive catalogues",
+            "tile",
         )
     shutil.rmtree(scratch)
     written = [report.files for report in chip_reports] + [report.files for report in (*coadd_reports, *catalogs)]

@@ -21,6 +21,7 @@ from balrogutils.survey.drawing import draw_chip
 from balrogutils.survey.parameters import SurveyParameters
 from balrogutils.survey.psfmodel import measure_psf
 from balrogutils.survey.telescope import Chip
+from balrogutils.tools import TIMEOUT
 
 __all__ = ["ChipReport", "image_header", "make_chip", "scratch_images", "star_regions"]
 
@@ -127,7 +128,14 @@ def star_regions(sky: NDArray[np.void], chip: Chip, limit: float, noise: float) 
     return np.column_stack([row, col, radius])
 
 
-def make_chip(chip: Chip, sky: NDArray[np.void], parameters: SurveyParameters, root: Path, scratch: Path) -> ChipReport:
+def make_chip(
+    chip: Chip,
+    sky: NDArray[np.void],
+    parameters: SurveyParameters,
+    root: Path,
+    scratch: Path,
+    timeout: float = TIMEOUT,
+) -> ChipReport:
     """Draw one CCD and write its files.
 
     Parameters
@@ -142,6 +150,8 @@ def make_chip(chip: Chip, sky: NDArray[np.void], parameters: SurveyParameters, r
         Root of the archive.
     scratch : pathlib.Path
         Directory for intermediate files; the images of `scratch_images` stay there.
+    timeout : float
+        Seconds after which a program counts as hanging.
 
     Returns
     -------
@@ -162,10 +172,10 @@ def make_chip(chip: Chip, sky: NDArray[np.void], parameters: SurveyParameters, r
     write_images(
         plain, [Plane("SCI", readout.sci, header), Plane("MSK", readout.msk, header), Plane("WGT", readout.wgt, header)]
     )
-    pack(plain, files["immask"], chip.name, "immasked", qvalue=_QUANTUM)
+    pack(plain, files["immask"], chip.name, "immasked", qvalue=_QUANTUM, timeout=timeout)
     background = scratch / f"{chip.name}.bkg.fits"
     write_images(background, [Plane("SCI", readout.background, header)])
-    pack(background, files["bkg"], chip.name, "bkg")
+    pack(background, files["bkg"], chip.name, "bkg", timeout=timeout)
     background.unlink()
     image, weight = _write_scratch(chip, readout, parameters, scratch)
     stem = scratch / chip.name
@@ -178,10 +188,11 @@ def make_chip(chip: Chip, sky: NDArray[np.void], parameters: SurveyParameters, r
         parameters.psf_model,
         chip=chip.name,
         segmap=True,
+        timeout=timeout,
     )
     named = scratch / f"{chip.name}.segmap.fits"
     write_images(named, [Plane("SCI", fitsio.read(str(seg)).astype(np.int32), header)])
-    pack(named, files["seg"], chip.name, "segmap")
+    pack(named, files["seg"], chip.name, "segmap", timeout=timeout)
     for path in (plain, seg, named, stem.with_name(f"{chip.name}.cat")):
         path.unlink()
     written = [path.relative_to(root) for path in files.values()]

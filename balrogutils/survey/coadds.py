@@ -18,7 +18,7 @@ from balrogutils.survey.parameters import SurveyParameters
 from balrogutils.survey.psfmodel import extract, measure_psf, sextractor_settings
 from balrogutils.survey.sky import ZERO_POINT
 from balrogutils.survey.telescope import Chip
-from balrogutils.tools import run_tool
+from balrogutils.tools import TIMEOUT, run_tool
 
 __all__ = ["CATALOG_COLUMNS", "TileReport", "make_band_coadd", "make_catalogs"]
 
@@ -96,7 +96,12 @@ class TileReport(NamedTuple):
 
 
 def _swarp(
-    images: Sequence[Path], weights: Sequence[Path], stem: Path, tile: Geometry, changes: Mapping[str, str], log: str
+    images: Sequence[Path],
+    weights: Sequence[Path],
+    stem: Path,
+    tile: Geometry,
+    changes: Mapping[str, str],
+    timeout: float,
 ) -> tuple[Path, Path]:
     sci, wgt = stem.with_name(stem.name + ".sci.fits"), stem.with_name(stem.name + ".wgt.fits")
     # SWarp runs in a room of its own, one level below the images: it cannot read names with spaces.
@@ -116,7 +121,8 @@ def _swarp(
     inputs.write_text("".join(f"../{path.name}\n" for path in images))
     masks.write_text("".join(f"../{path.name}\n" for path in weights))
     arguments = [f"@{inputs.name}", "-c", config.name, "-WEIGHT_IMAGE", f"@{masks.name}"]
-    run_tool("swarp", arguments, log=stem.with_name(f"{stem.name}.{log}.log"), outputs=[sci, wgt], cwd=room)
+    log = stem.with_name(f"{stem.name}.swarp.log")
+    run_tool("swarp", arguments, log=log, outputs=[sci, wgt], cwd=room, timeout=timeout)
     for path in (sci, wgt):
         with fitsio.FITS(str(path)) as fits:
             shape = tuple(fits[0].get_dims())
@@ -130,7 +136,13 @@ def _stem(scratch: Path, tile: str, band: str) -> Path:
 
 
 def make_band_coadd(
-    tile: Geometry, band: str, chips: Sequence[Chip], parameters: SurveyParameters, root: Path, scratch: Path
+    tile: Geometry,
+    band: str,
+    chips: Sequence[Chip],
+    parameters: SurveyParameters,
+    root: Path,
+    scratch: Path,
+    timeout: float = TIMEOUT,
 ) -> TileReport:
     """Coadd one band of one tile, pack it, and measure its PSF.
 
@@ -146,6 +158,8 @@ def make_band_coadd(
         The survey.
     root, scratch : pathlib.Path
         Root of the archive; directory with the CCDs' scratch images.
+    timeout : float
+        Seconds after which a program counts as hanging.
 
     Returns
     -------
@@ -162,7 +176,7 @@ def make_band_coadd(
         stem,
         tile,
         {"FSCALE_DEFAULT": scales, "COMBINE_TYPE": "WEIGHTED"},
-        "swarp",
+        timeout,
     )
     image, weight = fitsio.read(str(sci)), fitsio.read(str(wgt))
     mask = (weight == 0).astype(np.int32)
@@ -170,7 +184,7 @@ def make_band_coadd(
     plain = scratch / f"{tile.tilename}_{band}.coadd.fits"
     write_images(plain, [Plane("SCI", image, header), Plane("MSK", mask, header), Plane("WGT", weight, header)])
     files = {kind: root / path for kind, path in places.coadd_files(tile.tilename, band).items()}
-    pack(plain, files["coadd"], tile.tilename, band, "coadd")
+    pack(plain, files["coadd"], tile.tilename, band, "coadd", timeout=timeout)
     # pack wrote a dither seed into the plain file, which the rest of this tile still reads; it does no harm.
     settings = sextractor_settings(SATUR_LEVEL="100000", GAIN="0")
     measure_psf(
@@ -183,11 +197,14 @@ def make_band_coadd(
         chip=f"coadd {tile.tilename} {band}",
         segmap=False,
         settings=settings,
+        timeout=timeout,
     )
     return TileReport(0, tuple(files[kind].relative_to(root).as_posix() for kind in ("coadd", "psf")))
 
 
-def make_catalogs(tile: Geometry, parameters: SurveyParameters, root: Path, scratch: Path) -> TileReport:
+def make_catalogs(
+    tile: Geometry, parameters: SurveyParameters, root: Path, scratch: Path, timeout: float = TIMEOUT
+) -> TileReport:
     """Make the detection image of a tile and the catalogue and segmentation of each band.
 
     Parameters
@@ -198,6 +215,8 @@ def make_catalogs(tile: Geometry, parameters: SurveyParameters, root: Path, scra
         The survey.
     root, scratch : pathlib.Path
         Root of the archive; directory with the band coadds.
+    timeout : float
+        Seconds after which a program counts as hanging.
 
     Returns
     -------
@@ -208,7 +227,7 @@ def make_catalogs(tile: Geometry, parameters: SurveyParameters, root: Path, scra
     images = [stem.with_name(stem.name + ".sci.fits") for stem in stems]
     weights = [stem.with_name(stem.name + ".wgt.fits") for stem in stems]
     changes = {"COMBINE_TYPE": "CHI-MEAN", "RESAMPLE": "N"}
-    det, det_weight = _swarp(images, weights, _stem(scratch, name, "det"), tile, changes, "swarp")
+    det, det_weight = _swarp(images, weights, _stem(scratch, name, "det"), tile, changes, timeout)
     written: list[str] = []
     count = 0
     for band in parameters.bands:
@@ -226,7 +245,13 @@ def make_catalogs(tile: Geometry, parameters: SurveyParameters, root: Path, scra
         )
         stem = scratch / f"{name}_{band}.objects"
         catalog, seg = extract(
-            f"{det.name}[0],{plain.name}[0]", settings, CATALOG_COLUMNS, stem, segmap=True, catalog_type="FITS_1.0"
+            f"{det.name}[0],{plain.name}[0]",
+            settings,
+            CATALOG_COLUMNS,
+            stem,
+            segmap=True,
+            catalog_type="FITS_1.0",
+            timeout=timeout,
         )
         rows = read_table(catalog, 1)
         count = len(rows)

@@ -11,7 +11,7 @@ import fitsio
 from balrogutils.errors import ToolError
 from balrogutils.products import writing, writing_text
 from balrogutils.survey.parameters import PsfModel
-from balrogutils.tools import run_tool
+from balrogutils.tools import TIMEOUT, run_tool
 
 __all__ = ["KERNEL", "extract", "measure_psf", "sextractor_settings", "write_kernel"]
 
@@ -134,7 +134,14 @@ def _config(path: Path, settings: Mapping[str, str]) -> Path:
 
 
 def extract(
-    images: str, settings: Mapping[str, str], columns: Sequence[str], stem: Path, *, segmap: bool, catalog_type: str
+    images: str,
+    settings: Mapping[str, str],
+    columns: Sequence[str],
+    stem: Path,
+    *,
+    segmap: bool,
+    catalog_type: str,
+    timeout: float = TIMEOUT,
 ) -> tuple[Path, Path]:
     """Run SExtractor.
 
@@ -153,6 +160,8 @@ def extract(
         Whether to write the segmentation.
     catalog_type : {"FITS_LDAC", "FITS_1.0"}
         Kind of catalogue.
+    timeout : float
+        Seconds after which a program counts as hanging.
 
     Returns
     -------
@@ -185,6 +194,7 @@ def extract(
         log=stem.with_name(stem.name + ".sex.log"),
         outputs=outputs,
         cwd=stem.parent,
+        timeout=timeout,
     )
     return catalog, seg
 
@@ -200,6 +210,7 @@ def measure_psf(
     chip: str,
     segmap: bool,
     settings: Mapping[str, str] | None = None,
+    timeout: float = TIMEOUT,
 ) -> tuple[Path, int]:
     """Extract an image and fit a PSFEx model to its stars.
 
@@ -219,6 +230,8 @@ def measure_psf(
         Whether to write the segmentation.
     settings : mapping, optional
         SExtractor settings instead of the single-epoch ones.
+    timeout : float
+        Seconds after which a program counts as hanging.
 
     Returns
     -------
@@ -233,7 +246,7 @@ def measure_psf(
     chosen = dict(settings or sextractor_settings())
     chosen.update(WEIGHT_IMAGE=weight, FLAG_IMAGE=flags)
     columns = (*_STAR_COLUMNS, f"VIGNET({model.vignette},{model.vignette})")
-    catalog, seg = extract(image, chosen, columns, stem, segmap=segmap, catalog_type="FITS_LDAC")
+    catalog, seg = extract(image, chosen, columns, stem, segmap=segmap, catalog_type="FITS_LDAC", timeout=timeout)
     config = _config(
         stem.with_name(stem.name + ".psfex"),
         {
@@ -252,6 +265,7 @@ def measure_psf(
         log=stem.with_name(stem.name + ".psfex.log"),
         outputs=[psf],
         cwd=stem.parent,
+        timeout=timeout,
     )
     with fitsio.FITS(str(psf)) as fits:
         accepted = int(fits["PSF_DATA"].read_header()["ACCEPTED"])

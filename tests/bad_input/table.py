@@ -1,0 +1,151 @@
+"""The table docs/bad-input.md: ``python tests/bad_input/table.py`` runs every row and writes what was seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent)] if str(HERE.parent) not in sys.path else []
+
+import archived  # noqa: E402 (the directory of the tests is put on the path first)
+import asked  # noqa: E402
+import configured  # noqa: E402
+import damaged  # noqa: E402
+import machine  # noqa: E402
+import programs  # noqa: E402
+from row import Row  # noqa: E402
+from world import Seen  # noqa: E402
+
+__all__ = ["ROWS", "TABLE", "entry", "read"]
+
+TABLE = HERE.parents[1] / "docs" / "bad-input.md"
+ROWS: list[Row] = [
+    *(*asked.ROWS, *configured.ROWS, *archived.ROWS, *programs.ROWS, *machine.ROWS, *damaged.ROWS),
+]
+
+HEAD = """\
+# Bad input
+
+What goes wrong, what you see, and what is on disk before and after. Every row is a test (`tests/bad_input`); this file
+is written by `python tests/bad_input/table.py` from what the tests saw.
+
+Status 2 is a refusal: the input or the configuration is wrong. Status 1 is a failure. Snakemake ends with 1 when a job
+of it fails, whatever the job's own status was. With status 0 the run goes on without what cannot be used, and says so.
+
+Every file that was there before is there afterwards, byte for byte, except for what the last column names: the manifest
+of the step that failed, so that the same command makes it again, and finished products of that step. No row leaves an
+unfinished file, a scratch directory or a traceback. Logs are not counted. Files are named from the checkout on.
+"""
+_COLUMNS = ("What is wrong", "Command", "Status", "What you see", "Before", "After")
+_WIDTH = 110
+_DETAIL = 3
+
+
+def _said(seen: Seen, row: Row) -> list[str]:
+    """Return the message, without the command lines of programs and the middle of their logs."""
+    text = seen.told
+    if not row.status:
+        lines = [line for line in (seen.told or seen.err).splitlines() if re.search(row.pattern, line)]
+        text = lines[-1] if row.says and lines else ""
+    kept: list[str] = []
+    detail: list[str] = []
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("    "):
+            detail.append(line if len(line) < _WIDTH else line[:_WIDTH] + " ...")
+            continue
+        kept += detail[-_DETAIL:]
+        detail = []
+        kept.append(line)
+    return [line for line in kept if line.strip()]
+
+
+def _place(file: str) -> str:
+    """Return the part of a tile a file belongs to."""
+    parts = [part for part in Path(file).parts if part not in ("run", "meds", "y3v02")]
+    inner = [part for part in parts[:-1] if not part.startswith("DES") and part not in ("balrog_images", "0")]
+    return inner[0] if inner else "the tile"
+
+
+def _listed(files: list[str]) -> str:
+    if len(files) <= 2:
+        return ", ".join(Path(file).name for file in files)
+    return ", ".join(f"{number} in {place}" for place, number in sorted(Counter(map(_place, files)).items()))
+
+
+def _before(files: dict[str, str]) -> str:
+    archive = sum(file.startswith("run/archive/") for file in files)
+    made = [file for file in files if file.startswith("run/meds")]
+    manifests = sum("/manifests/" in file for file in made)
+    if not made:
+        return f"archive of {archive} files" if archive > 3 else "nothing made"
+    return f"archive of {archive} files, {len(made) - manifests} products, {manifests} manifests"
+
+
+def entry(row: Row, seen: Seen, before: dict[str, str], changes: dict[str, list[str]], noted: str) -> list[str]:
+    """Return one line of the table as its cells."""
+    words = {"removed": "removed", "replaced": "made again", "new": "new"}
+    after = [f"{words[kind]}: {_listed(files)}" for kind, files in changes.items() if files]
+    after = [noted] if noted else after or ["the same"]
+    after += ["then the same command succeeds"] if row.again else []
+    return [row.wrong, row.words, str(seen.status), "\n".join(_said(seen, row)), _before(before), "; ".join(after)]
+
+
+def _code(text: str) -> str:
+    """Return text as it is typed or seen, for a cell of a table."""
+    lines = [line.strip() if "remedy:" in line else line.rstrip() for line in text.splitlines()]
+    fence = "``" if "`" in text else "`"
+    pad = " " if fence == "``" else ""
+    return "<br>".join(f"{fence}{pad}{line}{pad}{fence}" for line in lines if line).replace("|", "\\|")
+
+
+def _plain(cell: str) -> str:
+    """Return the text of a cell that `_code` made."""
+    text = cell.strip().replace("\\|", "|").replace("<br>", "\n")
+    lines = [re.sub(r"^(`` ?|`)|( ?``|`)$", "", line) for line in text.splitlines()]
+    return "\n".join(f"  {line}" if line.startswith("remedy: ") else line for line in lines)
+
+
+def read() -> list[tuple[str, ...]]:
+    """Return the rows of the committed table: what is wrong, the command, the status and the message."""
+    found = []
+    for line in TABLE.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if len(cells) == len(_COLUMNS) and cells[0] != _COLUMNS[0] and not cells[0].startswith("---"):
+            found.append((cells[0], _plain(cells[1]), cells[2], _plain(cells[3])))
+    return found
+
+
+def write(entries: list[list[str]]) -> None:
+    """Write the table."""
+    lines, section = [HEAD], ""
+    for row, cells in zip(ROWS, entries, strict=True):
+        if row.section != section:
+            section = row.section
+            lines += [f"\n## {section}\n", f"| {' | '.join(_COLUMNS)} |", "|" + "---|" * len(_COLUMNS)]
+        wrong, words, status, said, before, after = cells
+        lines.append(f"| {wrong} | {_code(words)} | {status} | {_code(said)} | {before} | {after} |")
+    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main() -> int:
+    """Run every row and write the table; return the status of the tests."""
+    with tempfile.TemporaryDirectory() as directory:
+        environment: dict[str, Any] = {**os.environ, "BALROG_BAD_INPUT_DIR": directory}
+        tests = [sys.executable, "-m", "pytest", "-q", "-n", "2", str(HERE), "-k", "does_no_harm"]
+        status = subprocess.run(tests, env=environment, check=False).returncode
+        files = sorted(Path(directory).glob("*.json"))
+        if len(files) == len(ROWS):
+            write([json.loads(file.read_text(encoding="utf-8")) for file in files])
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
