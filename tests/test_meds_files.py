@@ -257,7 +257,7 @@ def test_a_failing_source_leaves_nothing(made, tmp_path):
 
 def test_extracted_range_equals_its_parent(made, tmp_path):
     packed, *_ = made
-    extract_range(packed, tmp_path / "part.fits", 1, 5)
+    extract_range(packed, 1, 5, tmp_path / "part.fits")
     with MEDS(packed) as parent, MEDS(tmp_path / "part.fits") as part:
         assert part.size == 5
         assert part["start_row"][0, 0] == 0
@@ -267,11 +267,11 @@ def test_extracted_range_equals_its_parent(made, tmp_path):
             for k in range(COUNTS[i + 1]):
                 for kind in (*DTYPES, "psf"):
                     np.testing.assert_array_equal(part.get_cutout(i, k, kind), parent.get_cutout(i + 1, k, kind))
-    extract_range(packed, tmp_path / "empty.fits", 4, 4)
+    extract_range(packed, 4, 4, tmp_path / "empty.fits")
     with MEDS(tmp_path / "empty.fits") as part:
         assert part.get_cutout_list(0) == []
     with pytest.raises(IndexError):
-        extract_range(packed, tmp_path / "none.fits", 3, 99)
+        extract_range(packed, 3, 99, tmp_path / "none.fits")
     assert not (tmp_path / "none.fits").exists()
 
 
