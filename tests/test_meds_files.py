@@ -11,12 +11,14 @@ from balrogutils.errors import ProductError
 from balrogutils.meds import MEDS
 from balrogutils.meds.cutouts import FILL, Layout
 from balrogutils.meds.extract import extract_range
+from balrogutils.meds.sources import Strip
 from balrogutils.meds.tables import Tables, metadata, object_data, record
 from balrogutils.meds.writer import OFF_IMAGE, Packing, write_meds
 from balrogutils.randomness import stream
 
 DTYPES = {"image": "f4", "weight": "f4", "seg": "i4", "bmask": "i4"}
 NOISE = 7.0
+STRIP = 50
 
 
 class Frame:
@@ -24,9 +26,13 @@ class Frame:
 
     def __init__(self, planes, side):
         self.pixels, self.side = planes, side
+        self.height = len(next(iter(planes.values())))
 
-    def planes(self, kinds):
-        yield from ((kind, self.pixels[kind]) for kind in kinds if kind in self.pixels)
+    def strips(self, kinds):
+        for first in range(0, self.height, STRIP):
+            for kind in kinds:
+                if kind in self.pixels:
+                    yield Strip(kind, first, self.height, self.pixels[kind][first : first + STRIP])
 
     def psf_stamps(self, rows, cols):
         stamps = np.zeros((len(rows), self.side, self.side))
@@ -242,8 +248,8 @@ def test_a_failing_source_leaves_nothing(made, tmp_path):
     _, _, layout, frames, tables = made
 
     class Broken(Frame):
-        def planes(self, kinds):
-            yield "image", self.pixels["image"]
+        def strips(self, kinds):
+            yield next(super().strips(kinds))
             raise ProductError("a plane is damaged")
 
     broken = [*frames[:3], Broken(frames[3].pixels, 9)]

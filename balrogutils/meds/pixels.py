@@ -1,17 +1,21 @@
-"""One HDU of concatenated stamps: ranges of its pixels, straight from the file where it is not packed."""
+"""Image HDUs read in parts, straight from the file where they are not packed."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import fitsio
 import numpy as np
 from numpy.typing import NDArray
 
 from balrogutils.errors import ProductError
 
-__all__ = ["PixelHDU"]
+__all__ = ["PixelHDU", "is_plain", "open_image"]
 
 Array = NDArray[Any]
 
@@ -32,10 +36,12 @@ class PixelHDU:
     descriptor : int, optional
         File descriptor of a file that may be read without cfitsio.
 
-    Raises
-    ------
-    ProductError
-        When the HDU is no image of one axis.
+    Attributes
+    ----------
+    shape : tuple of int
+        Shape of the image, last axis fastest.
+    dtype : numpy dtype
+        What reading gives.
 
     Notes
     -----
@@ -46,14 +52,12 @@ class PixelHDU:
         self._hdu, self._path = hdu, path
         self.name: str = hdu.get_extname()
         info = hdu.get_info()
-        if info.get("ndims") != 1:
-            raise self._damaged("is not an image of one axis")
-        self.size = int(info["dims"][0])
-        self.dtype: np.dtype[Any] = np.dtype(_TYPES.get(info["img_equiv_type"], "f4"))
+        self.shape = tuple(int(side) for side in info.get("dims", ()))
+        self.dtype: np.dtype[Any] = np.dtype(_TYPES.get(info.get("img_equiv_type"), "f4"))
         header = hdu.read_header()
-        plain = not info["is_compressed_image"] and info["img_type"] == info["img_equiv_type"]
+        plain = not info.get("is_compressed_image") and info.get("img_type") == info.get("img_equiv_type")
         unscaled = header.get("BSCALE", 1) == 1 and header.get("BZERO", 0) == 0
-        if descriptor is not None and plain and unscaled and info["img_type"] in _TYPES:
+        if descriptor is not None and plain and unscaled and info.get("img_type") in _TYPES:
             self._offset: int | None = hdu.get_offsets()["data_start"]
             self._descriptor = descriptor
         else:
@@ -62,8 +66,13 @@ class PixelHDU:
     def _damaged(self, what: str) -> ProductError:
         return ProductError(f"{self.name} {what}", file=self._path, key=self.name, remedy=_REMEDY)
 
+    @property
+    def size(self) -> int:
+        """Number of pixels."""
+        return int(np.prod(self.shape, dtype=np.int64)) if self.shape else 0
+
     def read(self, first: int, last: int) -> Array:
-        """Return pixels ``first <= i < last`` in native byte order, an array of the caller's own.
+        """Return pixels ``first <= i < last`` of an image of one axis in native byte order.
 
         Raises
         ------
@@ -74,10 +83,19 @@ class PixelHDU:
             raise self._damaged(f"has {self.size} pixels, the table speaks of {first} to {last - 1}")
         if first == last:
             return np.empty(0, self.dtype)
+        return self._range(slice(first, last), first, last - first)
+
+    def read_rows(self, first: int, last: int) -> Array:
+        """Return rows ``first <= i < last`` of an image of two axes in native byte order, as `read` does."""
+        cols = self.shape[1]
+        flat = self._range((slice(first, last), slice(0, cols)), first * cols, (last - first) * cols)
+        return flat.reshape(last - first, cols)
+
+    def _range(self, part: slice | tuple[slice, slice], first: int, count: int) -> Array:
         if self._offset is not None:
-            return self._read_bytes(self._offset + first * self.dtype.itemsize, last - first)
+            return self._read_bytes(self._offset + first * self.dtype.itemsize, count)
         try:
-            pixels: Array = self._hdu[first:last]
+            pixels: Array = self._hdu[part]
         except (OSError, ValueError) as error:
             raise self._damaged(f"cannot be read: {error}") from error
         return pixels
@@ -94,3 +112,37 @@ class PixelHDU:
         if sys.byteorder == "little":
             pixels.byteswap(inplace=True)
         return pixels
+
+
+@contextmanager
+def open_image(path: str | os.PathLike[str], ext: str | int) -> Iterator[PixelHDU]:
+    """Open one image HDU of a file for reading in parts.
+
+    Raises
+    ------
+    ProductError
+        When the file or HDU is missing, damaged or not an image.
+    """
+    name = os.fspath(path)
+    try:
+        fits = fitsio.FITS(name)
+    except (OSError, ValueError) as error:
+        what = "cannot be opened: " + str(error) if Path(name).exists() else "is not there"
+        raise ProductError(f"a FITS file {what}", file=name) from error
+    with fits:
+        try:
+            hdu = fits[ext]
+        except (OSError, IndexError, KeyError) as error:
+            raise ProductError(f"a FITS file has no HDU {ext!r}", file=name, key=str(ext)) from error
+        if hdu.get_exttype() != "IMAGE_HDU":
+            raise ProductError(f"HDU {ext!r} is a table, not an image", file=name, key=str(ext))
+        descriptor = os.open(name, os.O_RDONLY)
+        try:
+            yield PixelHDU(hdu, name, descriptor if is_plain(descriptor) else None)
+        finally:
+            os.close(descriptor)
+
+
+def is_plain(descriptor: int) -> bool:
+    """Return whether an open file holds FITS as it is, and not, for example, gzipped FITS that cfitsio unpacks."""
+    return os.pread(descriptor, 6, 0) == b"SIMPLE"

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from balrogutils.errors import ProductError
 from balrogutils.meds.block import ObjectBlock
 from balrogutils.meds.objects import NoSuchCutout, Objects
-from balrogutils.meds.pixels import PixelHDU
+from balrogutils.meds.pixels import PixelHDU, is_plain
 from balrogutils.meds.stamps import Stamps
 
 __all__ = ["HDUS", "MEDS", "ObjectBlock"]
@@ -78,8 +78,7 @@ class MEDS(Stamps):
         self._descriptor = descriptor
         self._names = {hdu.get_extname().lower() for hdu in self._fits}
         self._pixels: dict[str, PixelHDU] = {}
-        # A gzipped file is not what its offsets speak of: cfitsio unpacks it into memory.
-        self._raw = os.pread(descriptor, 6, 0) == b"SIMPLE"
+        self._raw = is_plain(descriptor)
         ends = [(hdu.get_offsets()["data_end"], hdu.get_extname() or "the first HDU") for hdu in self._fits]
         end, name = max(ends)
         if self._raw and os.fstat(descriptor).st_size < end:
@@ -213,6 +212,8 @@ class MEDS(Stamps):
             what = "PSF stamps" if kind == "psf" else f"{kind} cut-outs"
             raise NoSuchCutout(f"the file has no {what}", file=self.path, key=kind)
         plane = PixelHDU(self._fits[HDUS[kind]], self.path, self._descriptor if self._raw else None)
+        if len(plane.shape) != 1:
+            raise ProductError(f"{HDUS[kind]} is no image of one axis", file=self.path, key=kind, remedy=_REMEDY)
         if kind in _WHOLE and plane.dtype.kind not in "iu":
             raise ProductError(
                 f"{HDUS[kind]} holds {plane.dtype.name}, not whole numbers", file=self.path, key=kind, remedy=_REMEDY

@@ -1,10 +1,11 @@
-"""Source images of cut-outs: the planes of one coadd or CCD, scaled and background-subtracted, one at a time."""
+"""Source images of cut-outs: the planes of one coadd or CCD, scaled and background-subtracted, strip by strip."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from balrogutils.errors import ProductError
-from balrogutils.fitsfile import Header, read_header, read_image
+from balrogutils.fitsfile import Header, read_header
 from balrogutils.meds.cutouts import Grid
+from balrogutils.meds.pixels import PixelHDU, open_image
 from balrogutils.psf import PSFEx
 from balrogutils.wcs import ImageWCS
 
-__all__ = ["PLANES", "PlaneFile", "SourceImage", "relative_scale"]
+__all__ = ["PLANES", "PlaneFile", "SourceImage", "Strip", "relative_scale"]
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +29,9 @@ PLANES = ("image", "weight", "seg", "bmask")
 _LAYOUT_CARDS = frozenset(
     ("SIMPLE", "XTENSION", "BITPIX", "PCOUNT", "GCOUNT", "EXTEND", "CHECKSUM", "DATASUM", "TFIELDS")
 )
+# Pixels of a strip, and pixels scaled at once: their doubles fit into a processor's cache.
+_STRIP = 1 << 22
+_CHUNK = 1 << 15
 _TEXT_CARDS = frozenset(("HISTORY", "COMMENT", "CONTINUE"))
 
 
@@ -35,6 +40,15 @@ class PlaneFile(NamedTuple):
 
     path: Path
     ext: str | int
+
+
+class Strip(NamedTuple):
+    """Some full rows of one plane: kind, first row, rows of the whole plane, and pixels in native byte order."""
+
+    kind: str
+    first: int
+    height: int
+    pixels: NDArray[Any]
 
 
 def relative_scale(magzp: float, magzp_ref: float) -> float:
@@ -139,74 +153,103 @@ class SourceImage:
             raise ProductError("an image has no PSF model", file=self.files["image"].path)
         return self.model.stamps(rows, cols, self.psf_side)
 
-    def _read(self, kind: str) -> NDArray[Any]:
+    def _open(self, stack: ExitStack, kind: str) -> PixelHDU:
         file = self.files[kind]
-        pixels = read_image(file.path, file.ext)
-        if pixels is None or pixels.shape != self.grid.shape:
+        plane = stack.enter_context(open_image(*file))
+        if plane.shape != self.grid.shape:
             raise ProductError(
-                f"the {kind} plane has shape {None if pixels is None else pixels.shape}, the image {self.grid.shape}",
+                f"the {kind} plane has shape {plane.shape}, the image {self.grid.shape}",
                 file=file.path,
                 key=str(file.ext),
             )
-        return pixels
+        return plane
 
-    def planes(self, kinds: Sequence[str] = PLANES) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Yield (kind, pixels) of each plane, as it goes into the cut-outs.
+    def strips(self, kinds: Sequence[str] = PLANES) -> Iterator[Strip]:
+        """Yield the planes as they go into the cut-outs, some rows of all planes after one another.
 
         Parameters
         ----------
         kinds : sequence of str
-            Of ``image weight seg bmask``; yielded in this order.
+            Of ``image weight seg bmask``; in each strip in this order.
 
         Notes
         -----
         ``image = (image - bkg) scale`` and ``weight / scale^2`` are computed in double precision and rounded once.
         Pixels whose image is not finite get image 0 and weight 0; a weight that is not finite, is negative, or has an
-        unusable mask bit becomes 0. `unusable_pixels` counts the first kind, `weightless` says whether no weight is
-        left at all.
+        unusable mask bit becomes 0. After the last strip `unusable_pixels` counts the first kind, and `weightless` says
+        whether no weight is left at all. Memory is that of a few strips of 4 million pixels, however large the image.
 
         Raises
         ------
         ProductError
             A plane that is missing, damaged or of another shape.
         """
-        bad: NDArray[np.bool_] | None = None
-        for kind in (kind for kind in PLANES if kind in kinds):
-            pixels = self._read(kind)
-            if kind == "image":
-                pixels, bad = self._scaled_image(pixels)
-            elif kind == "weight":
-                pixels = self._scaled_weight(pixels, bad)
-                bad = None
-            yield kind, pixels.astype(self.dtypes[kind], copy=False)
+        asked = [kind for kind in PLANES if kind in kinds]
+        needed = {*asked}
+        needed |= {"bkg"} if "image" in asked and "bkg" in self.files else set()
+        needed |= {"bmask"} if "weight" in asked and self.unusable_bmask else set()
+        rows, cols = self.grid.shape
+        height = max(1, _STRIP // cols)
+        self.unusable_pixels, self.weightless = 0, "weight" in asked
+        with ExitStack() as stack:
+            planes = {kind: self._open(stack, kind) for kind in sorted(needed)}
+            for first in range(0, rows, height):
+                last = min(first + height, rows)
+                bad: NDArray[np.bool_] | None = None
+                for kind in asked:
+                    pixels = planes[kind].read_rows(first, last)
+                    if kind == "image":
+                        pixels, bad = self._image(pixels, planes.get("bkg"), first)
+                    elif kind == "weight":
+                        pixels = self._weight(pixels, bad, planes.get("bmask"), first)
+                    yield Strip(kind, first, rows, pixels.astype(self.dtypes[kind], copy=False))
+        if self.unusable_pixels:
+            path = self.files["image"].path
+            _log.warning("%s: %d pixels are not finite and get weight 0", path, self.unusable_pixels)
+        if self.weightless:
+            _log.warning("%s: no pixel has weight; its cut-outs are kept with weight 0", self.files["weight"].path)
 
-    def _scaled_image(self, pixels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        if "bkg" in self.files or self.scale != 1.0:
-            pixels = pixels.astype(np.float64)
-            if "bkg" in self.files:
-                pixels -= self._read("bkg")
-            pixels *= self.scale
+    def _image(
+        self, pixels: NDArray[Any], bkg: PixelHDU | None, first: int
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        subtract = None if bkg is None else bkg.read_rows(first, first + len(pixels))
+        if subtract is not None or self.scale != 1.0:
+            pixels = self._scaled(pixels, self.scale, "image", subtract)
         # One sum finds out cheaply whether any pixel is not finite.
         if np.isfinite(pixels.sum(dtype=np.float64)):
             return pixels, None
         bad = ~np.isfinite(pixels)
-        self.unusable_pixels = int(bad.sum())
-        if not self.unusable_pixels:
-            return pixels, None
-        _log.warning("%s: %d pixels are not finite and get weight 0", self.files["image"].path, self.unusable_pixels)
-        return np.where(bad, pixels.dtype.type(0), pixels), bad
+        count = int(bad.sum())
+        self.unusable_pixels += count
+        return (np.where(bad, pixels.dtype.type(0), pixels), bad) if count else (pixels, None)
 
-    def _scaled_weight(self, pixels: NDArray[Any], bad: NDArray[np.bool_] | None) -> NDArray[Any]:
+    def _weight(
+        self, pixels: NDArray[Any], bad: NDArray[np.bool_] | None, bmask: PixelHDU | None, first: int
+    ) -> NDArray[Any]:
         if self.scale != 1.0:
-            pixels = pixels.astype(np.float64)
-            pixels *= 1.0 / self.scale**2
+            pixels = self._scaled(pixels, 1.0 / self.scale**2, "weight")
         if not (pixels.size and pixels.min() >= 0 and np.isfinite(pixels.max())):
             pixels = np.where(np.isfinite(pixels) & (pixels > 0), pixels, pixels.dtype.type(0))
         if bad is not None:
             pixels = np.where(bad, pixels.dtype.type(0), pixels)
-        if self.unusable_bmask:
-            pixels = np.where(self._read("bmask") & self.unusable_bmask, pixels.dtype.type(0), pixels)
-        self.weightless = not pixels.any()
-        if self.weightless:
-            _log.warning("%s: no pixel has weight; its cut-outs are kept with weight 0", self.files["weight"].path)
+        if bmask is not None and self.unusable_bmask:
+            mask = bmask.read_rows(first, first + len(pixels))
+            pixels = np.where(mask & self.unusable_bmask, pixels.dtype.type(0), pixels)
+        self.weightless = self.weightless and not pixels.any()
         return pixels
+
+    def _scaled(
+        self, pixels: NDArray[Any], factor: float, kind: str, subtract: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
+        """Return (pixels - subtract) factor, computed in double precision chunk by chunk and rounded once."""
+        out = np.empty(pixels.shape, self.dtypes[kind])
+        # What overflows the type of the cut-outs becomes infinite and is dealt with as such.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for first in range(0, pixels.size, _CHUNK):
+                part = slice(first, first + _CHUNK)
+                values = pixels.ravel()[part].astype(np.float64)
+                if subtract is not None:
+                    values -= subtract.ravel()[part]
+                values *= factor
+                out.ravel()[part] = values
+        return out

@@ -1,4 +1,4 @@
-"""MEDS files written in bounded memory: one plane of one source image at a time."""
+"""MEDS files written in bounded memory: one strip of one plane of one source image at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from balrogutils.errors import ProductError
 from balrogutils.fitsfile import checksum, column_units, pack
 from balrogutils.masks import MaskBit
 from balrogutils.meds.cutouts import Layout
+from balrogutils.meds.sources import Strip
 from balrogutils.meds.tables import UNITS, Tables
+from balrogutils.products import writing
 from balrogutils.progress import track
 
 __all__ = ["OFF_IMAGE", "CutoutSource", "Packing", "write_meds"]
@@ -35,13 +37,16 @@ OFF_IMAGE: dict[str, int] = {
 
 _PSF_CHUNK = 256
 _EMPTY_PIXELS = 2
+_FITS_BLOCK = 2880
+
+Cards = Mapping[str, int | float | str]
 
 
 class CutoutSource(Protocol):
     """What the writer asks of a source image."""
 
-    def planes(self, kinds: Sequence[str] = ...) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Yield (kind, pixels) of the planes asked for."""
+    def strips(self, kinds: Sequence[str] = ...) -> Iterator[Strip]:
+        """Yield the planes asked for, each as strips of full rows in their order."""
         ...
 
     def psf_stamps(self, rows: NDArray[np.float64], cols: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -66,7 +71,7 @@ class Packing:
     """
 
     names: tuple[str | int, ...]
-    cards: Mapping[str, int | float | str] = field(
+    cards: Cards = field(
         default_factory=lambda: {
             "FZALGOR": "RICE_1",
             "FZTILE": "(10240,1)",
@@ -76,7 +81,7 @@ class Packing:
     )
     psf_quantum: float = 1e-7
 
-    def of(self, name: str) -> dict[str, int | float | str]:
+    def of(self, name: str) -> Cards:
         """Return the cards of one HDU; a negative FZQVALUE is an absolute step."""
         if name == "psf" and self.cards.get("FZQVALUE", 4):
             return {**self.cards, "FZQVALUE": -self.psf_quantum}
@@ -88,55 +93,62 @@ def write_meds(
     tables: Tables,
     layout: Layout,
     sources: Sequence[CutoutSource],
-    packing: Packing,
+    packing: Packing | None,
     *,
     dtypes: Mapping[str, str],
     scratch: str | os.PathLike[str] | None = None,
     keep_plain: str | os.PathLike[str] | None = None,
     label: str = "cutting",
 ) -> None:
-    """Write a packed MEDS file.
+    """Write a MEDS file.
 
     Parameters
     ----------
     path : path-like
-        Final name, ending in ``.fits.fz``; appears only when whole.
+        Final name, ending in ``.fits.fz`` when the file is packed; appears only when whole.
     tables : Tables
         The tables, already laid out.
     layout : Layout
         Where each cut-out comes from and goes to.
     sources : sequence of CutoutSource
         Source images in the order of ``file_id``; each is opened once and let go before the next.
-    packing : Packing
-        Parameters of fpack.
+    packing : Packing or None
+        Parameters of fpack; None leaves the file uncompressed.
     dtypes : mapping of str to str
         Planes to write and their numpy types, in the order of their HDUs.
     scratch : path-like, optional
-        Directory of the uncompressed file; that of `path` when not given.
+        Directory of the uncompressed file while a packed one is made; that of `path` when not given.
     keep_plain : path-like, optional
-        Keep the uncompressed file under this name.
+        Keep the uncompressed file of a packed one under this name.
     label : str
         What the progress bar says.
 
+    Raises
+    ------
+    ProductError
+        A source image that lacks a plane, or a plane nobody knows what to hold off the image.
+
     Notes
     -----
-    The cut-out HDUs are created at their full length first, without pixels, and every stamp is then written at its
-    offset. Peak memory is that of one plane of one source image while it is scaled, and one stamp, whatever the number
-    of exposures or cut-outs.
+    The cut-out HDUs get their full length first, without pixels, and every stamp is then written at its offset (M 1.6).
+    Peak memory is that of a strip of a source image while it is scaled, and one stamp, whatever the size of the images
+    or the number of exposures and cut-outs.
     """
+    unknown = sorted(set(dtypes) - set(OFF_IMAGE))
+    if unknown:
+        raise ProductError(f"no plane is called {unknown[0]}; known: {' '.join(OFF_IMAGE)}", file=path, key=unknown[0])
     final = Path(path)
+    if packing is None:
+        with writing(final) as part:
+            _write_plain(part, tables, layout, sources, {}, dtypes, label)
+        return
     directory = final.parent if scratch is None else Path(scratch)
     for needed in (directory, final.parent):
         needed.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-meds-", dir=directory) as room:
         plain = Path(room) / final.name.removesuffix(".fz")
-        offsets = _create(plain, tables, layout, packing, dtypes)
-        descriptor = os.open(plain, os.O_RDWR)
-        try:
-            for file_id, source in enumerate(track(sources, label, unit="images")):
-                _fill(descriptor, offsets, layout, tables.object_data, file_id, source, dtypes)
-        finally:
-            os.close(descriptor)
+        cards = {kind: packing.of(kind) for kind in (*dtypes, "psf")}
+        _write_plain(plain, tables, layout, sources, cards, dtypes, label)
         tile = str(packing.cards.get("FZTILE", "(10240,1)")).strip("() ")
         # The cards in the headers take precedence over the arguments of fpack.
         pack(plain, final, *packing.names, tile=tile, sums=False)
@@ -144,29 +156,69 @@ def write_meds(
             shutil.move(plain, keep_plain)
 
 
-def _create(
-    plain: Path, tables: Tables, layout: Layout, packing: Packing, dtypes: Mapping[str, str]
-) -> dict[str, tuple[int, np.dtype[Any]]]:
-    """Write tables and empty image HDUs; return the byte offset and on-disk type of the pixels of each."""
-    images = {f"{kind}_cutouts": (layout.pixels, dtype) for kind, dtype in dtypes.items()}
-    if tables.psf_info is not None:
-        images["psf"] = (layout.psf_pixels, "f4")
+def _write_plain(
+    plain: Path,
+    tables: Tables,
+    layout: Layout,
+    sources: Sequence[CutoutSource],
+    cards: Mapping[str, Cards],
+    dtypes: Mapping[str, str],
+    label: str,
+) -> None:
+    """Write the uncompressed file; `cards` go into the headers of the image HDUs."""
     with fitsio.FITS(str(plain), "rw", clobber=True) as fits:
         fits.write(None)
         for name in ("object_data", "image_info", "metadata"):
             _write_table(fits, name, getattr(tables, name))
-        for name, (pixels, dtype) in images.items():
-            # An image HDU cannot be empty; readers of the format expect two elements then.
-            fits.create_image_hdu(dims=[max(pixels, _EMPTY_PIXELS)], dtype=dtype, extname=name)
-            for key, value in packing.of(name).items():
-                fits[-1].write_key(key, value, "for fpack")
-        if tables.psf_info is not None:
+    images = {kind: (layout.pixels, dtype) for kind, dtype in dtypes.items()}
+    if tables.psf_info is not None:
+        images["psf"] = (layout.psf_pixels, "f4")
+    descriptor = os.open(plain, os.O_RDWR)
+    try:
+        offsets = {}
+        for kind, (pixels, dtype) in images.items():
+            name = kind if kind == "psf" else f"{kind}_cutouts"
+            offsets[kind] = (
+                _append_image(descriptor, name, pixels, np.dtype(dtype), cards.get(kind, {})),
+                np.dtype(dtype).newbyteorder(">"),
+            )
+        for file_id, source in enumerate(track(sources, label, unit="images")):
+            _fill(descriptor, offsets, layout, tables.object_data, file_id, source, dtypes)
+    finally:
+        os.close(descriptor)
+    if tables.psf_info is not None:
+        with fitsio.FITS(str(plain), "rw") as fits:
             _write_table(fits, "psf_info", tables.psf_info)
-    with fitsio.FITS(str(plain)) as fits:
-        return {
-            name.removesuffix("_cutouts"): (fits[name].get_offsets()["data_start"], np.dtype(dtype).newbyteorder(">"))
-            for name, (_, dtype) in images.items()
-        }
+
+
+def _card(key: str, value: int | float | str, comment: str = "") -> bytes:
+    """Return one header card in the fixed format of the FITS standard."""
+    quoted = str(value).replace("'", "''") if isinstance(value, str) else ""
+    text = f"'{quoted:<8}'" if isinstance(value, str) else f"{value!r:>20}".upper()
+    return f"{key:<8}= {text:<20}{' / ' + comment if comment else ''}".encode("ascii").ljust(80)
+
+
+def _append_image(descriptor: int, name: str, pixels: int, dtype: np.dtype[Any], cards: Cards) -> int:
+    """Append an image HDU without pixels to a file and return the offset of its pixels.
+
+    cfitsio would write zeros for all of them, only for the stamps to be written over them.
+    """
+    bits = dtype.itemsize * (-8 if dtype.kind == "f" else 8)
+    # An image HDU cannot be empty; readers of the format expect two elements then.
+    length = max(pixels, _EMPTY_PIXELS)
+    head = [_card("XTENSION", "IMAGE", "image extension"), _card("BITPIX", bits), _card("NAXIS", 1)]
+    head += [_card("NAXIS1", length), _card("PCOUNT", 0), _card("GCOUNT", 1), _card("EXTNAME", name)]
+    head += [_card(key, value, "for fpack") for key, value in cards.items()]
+    text = b"".join([*head, b"END".ljust(80)])
+    begin = os.fstat(descriptor).st_size
+    data = begin + _padded(len(text))
+    _put(descriptor, text.ljust(_padded(len(text))), begin)
+    os.ftruncate(descriptor, data + _padded(length * dtype.itemsize))
+    return data
+
+
+def _padded(size: int) -> int:
+    return -(-size // _FITS_BLOCK) * _FITS_BLOCK
 
 
 def _write_table(fits: fitsio.FITS, name: str, rows: NDArray[Any]) -> None:
@@ -174,13 +226,12 @@ def _write_table(fits: fitsio.FITS, name: str, rows: NDArray[Any]) -> None:
     checksum(fits[-1])
 
 
-def _put(descriptor: int, data: bytes, offset: int) -> None:
+def _put(descriptor: int, data: bytes | NDArray[Any], offset: int) -> None:
+    rest = memoryview(data) if isinstance(data, bytes) else data.reshape(-1).view(np.uint8).data
     # A write may stop early at any size; the file system says ENOSPC only on the next one.
-    while True:
-        done = os.pwrite(descriptor, data, offset)
-        if done == len(data):
-            return
-        data, offset = data[done:], offset + done
+    while rest:
+        done = os.pwrite(descriptor, rest, offset)
+        rest, offset = rest[done:], offset + done
 
 
 def _fill(
@@ -200,29 +251,36 @@ def _fill(
     corner = np.stack([table[name][at] for name in ("start_row", "orig_start_row", "orig_start_col")], axis=1)
     place: NDArray[np.int64] = np.column_stack([corner, objects["box_size"][at[0]]]).astype(np.int64)
     written = set()
-    for kind, pixels in source.planes(tuple(dtypes)):
-        offset, dtype = offsets[kind]
-        _write_stamps(descriptor, offset, np.ascontiguousarray(pixels, dtype=dtype), OFF_IMAGE[kind], place)
-        written.add(kind)
+    for strip in source.strips(tuple(dtypes)):
+        offset, dtype = offsets[strip.kind]
+        _write_stamps(descriptor, offset, dtype, strip, place)
+        written.add(strip.kind)
     if written != set(dtypes):
         raise ProductError(f"a source image has no {' or '.join(sorted(set(dtypes) - written))} plane")
     if "psf" in offsets:
         _write_psfs(descriptor, offsets["psf"], layout, at, source)
 
 
-def _write_stamps(descriptor: int, offset: int, pixels: NDArray[Any], fill: int, place: NDArray[np.int64]) -> None:
-    rows, cols = pixels.shape
-    size = pixels.dtype.itemsize
-    for start, top, left, side in place.tolist():
-        bottom, right = top + side, left + side
-        if top >= 0 and left >= 0 and bottom <= rows and right <= cols:
-            stamp = pixels[top:bottom, left:right]
+def _write_stamps(descriptor: int, offset: int, dtype: np.dtype[Any], strip: Strip, place: NDArray[np.int64]) -> None:
+    """Write the rows of stamps that a strip holds, its first and last strip those above and below the image too."""
+    pixels, fill = strip.pixels, OFF_IMAGE[strip.kind]
+    begin, end = strip.first, strip.first + len(pixels)
+    cols = pixels.shape[1]
+    low = np.maximum(place[:, 1], begin) if begin > 0 else place[:, 1]
+    bottom = place[:, 1] + place[:, 3]
+    high = np.minimum(bottom, end) if end < strip.height else bottom
+    here = low < high
+    corners = np.column_stack([place, low, high])[here].tolist()
+    for start, top, left, side, row0, row1 in corners:
+        right = left + side
+        if row0 >= begin and row1 <= end and left >= 0 and right <= cols:
+            part = pixels[row0 - begin : row1 - begin, left:right].astype(dtype)
         else:
-            stamp = np.full((side, side), fill, dtype=pixels.dtype)
-            row0, col0, row1, col1 = max(top, 0), max(left, 0), min(bottom, rows), min(right, cols)
-            if row1 > row0 and col1 > col0:
-                stamp[row0 - top : row1 - top, col0 - left : col1 - left] = pixels[row0:row1, col0:col1]
-        _put(descriptor, stamp.tobytes(), offset + start * size)
+            part = np.full((row1 - row0, side), fill, dtype)
+            in0, in1, col0, col1 = max(row0, begin), min(row1, end), max(left, 0), min(right, cols)
+            if in1 > in0 and col1 > col0:
+                part[in0 - row0 : in1 - row0, col0 - left : col1 - left] = pixels[in0 - begin : in1 - begin, col0:col1]
+        _put(descriptor, part, offset + (start + (row0 - top) * side) * dtype.itemsize)
 
 
 def _write_psfs(
@@ -239,4 +297,4 @@ def _write_psfs(
         part = slice(first, first + _PSF_CHUNK)
         stamps = source.psf_stamps(rows[part], cols[part]).astype(dtype)
         for stamp, start in zip(stamps, starts[part].tolist(), strict=True):
-            _put(descriptor, stamp.tobytes(), offset + start * dtype.itemsize)
+            _put(descriptor, stamp, offset + start * dtype.itemsize)
