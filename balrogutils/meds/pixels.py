@@ -21,6 +21,8 @@ Array = NDArray[Any]
 
 # FITS type codes of images whose pixels are their bytes.
 _TYPES = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
+# Pixels of a part of an image: their doubles fit into a cache.
+_CHUNK = 1 << 16
 _REMEDY = "make the file anew"
 
 
@@ -85,22 +87,31 @@ class PixelHDU:
             return np.empty(0, self.dtype)
         return self._range(slice(first, last), first, last - first)
 
-    def read_rows(self, first: int, last: int) -> Array:
-        """Return rows ``first <= i < last`` of an image of two axes in native byte order, as `read` does."""
+    def read_rows(self, first: int, last: int, *, native: bool = True) -> Array:
+        """Return rows ``first <= i < last`` of an image of two axes; if not `native`, in the byte order of the file."""
         cols = self.shape[1]
-        flat = self._range((slice(first, last), slice(0, cols)), first * cols, (last - first) * cols)
-        return flat.reshape(last - first, cols)
+        part = (slice(first, last), slice(0, cols))
+        return self._range(part, first * cols, (last - first) * cols, native).reshape(last - first, cols)
 
-    def _range(self, part: slice | tuple[slice, slice], first: int, count: int) -> Array:
+    def chunks(self, first: int, last: int) -> Iterator[Array]:
+        """Yield rows ``first <= i < last`` of an image of two axes in parts that fit into a processor's cache."""
+        rows = max(1, _CHUNK // self.shape[1])
+        # A packed image is unpacked at once: its tiles may span more rows.
+        whole = None if self._offset is not None else self.read_rows(first, last)
+        for row in range(first, last, rows):
+            end = min(row + rows, last)
+            yield self.read_rows(row, end) if whole is None else whole[row - first : end - first]
+
+    def _range(self, part: slice | tuple[slice, slice], first: int, count: int, native: bool = True) -> Array:
         if self._offset is not None:
-            return self._read_bytes(self._offset + first * self.dtype.itemsize, count)
+            return self._read_bytes(self._offset + first * self.dtype.itemsize, count, native)
         try:
             pixels: Array = self._hdu[part]
         except (OSError, ValueError) as error:
             raise self._damaged(f"cannot be read: {error}") from error
         return pixels
 
-    def _read_bytes(self, offset: int, count: int) -> Array:
+    def _read_bytes(self, offset: int, count: int, native: bool) -> Array:
         pixels = np.empty(count, self.dtype)
         room = pixels.data.cast("B")
         while room:
@@ -109,6 +120,8 @@ class PixelHDU:
             if done == 0:
                 raise self._damaged("cannot be read: the file is cut short")
             room, offset = room[done:], offset + done
+        if not native:
+            return pixels.view(self.dtype.newbyteorder(">"))
         if sys.byteorder == "little":
             pixels.byteswap(inplace=True)
         return pixels

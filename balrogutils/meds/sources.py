@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,9 +30,8 @@ PLANES = ("image", "weight", "seg", "bmask")
 _LAYOUT_CARDS = frozenset(
     ("SIMPLE", "XTENSION", "BITPIX", "PCOUNT", "GCOUNT", "EXTEND", "CHECKSUM", "DATASUM", "TFIELDS")
 )
-# Pixels of a strip, and pixels scaled at once: their doubles fit into a processor's cache.
-_STRIP = 1 << 22
-_CHUNK = 1 << 15
+# Rows of a strip: many stamps of up to a hundred rows lie in one strip, and it is small beside an image.
+_STRIP = 512
 _TEXT_CARDS = frozenset(("HISTORY", "COMMENT", "CONTINUE"))
 
 
@@ -43,7 +43,7 @@ class PlaneFile(NamedTuple):
 
 
 class Strip(NamedTuple):
-    """Some full rows of one plane: kind, first row, rows of the whole plane, and pixels in native byte order."""
+    """Some full rows of one plane: kind, first row, rows of the whole plane, and pixels in any byte order."""
 
     kind: str
     first: int
@@ -177,7 +177,7 @@ class SourceImage:
         ``image = (image - bkg) scale`` and ``weight / scale^2`` are computed in double precision and rounded once.
         Pixels whose image is not finite get image 0 and weight 0; a weight that is not finite, is negative, or has an
         unusable mask bit becomes 0. After the last strip `unusable_pixels` counts the first kind, and `weightless` says
-        whether no weight is left at all. Memory is that of a few strips of 4 million pixels, however large the image.
+        whether no weight is left at all. Memory is that of a few strips of 512 rows.
 
         Raises
         ------
@@ -188,21 +188,21 @@ class SourceImage:
         needed = {*asked}
         needed |= {"bkg"} if "image" in asked and "bkg" in self.files else set()
         needed |= {"bmask"} if "weight" in asked and self.unusable_bmask else set()
-        rows, cols = self.grid.shape
-        height = max(1, _STRIP // cols)
+        rows = self.grid.shape[0]
         self.unusable_pixels, self.weightless = 0, "weight" in asked
         with ExitStack() as stack:
             planes = {kind: self._open(stack, kind) for kind in sorted(needed)}
-            for first in range(0, rows, height):
-                last = min(first + height, rows)
+            for first in range(0, rows, _STRIP):
+                last = min(first + _STRIP, rows)
                 bad: NDArray[np.bool_] | None = None
                 for kind in asked:
-                    pixels = planes[kind].read_rows(first, last)
                     if kind == "image":
-                        pixels, bad = self._image(pixels, planes.get("bkg"), first)
+                        pixels, bad = self._image(planes, first, last)
                     elif kind == "weight":
-                        pixels = self._weight(pixels, bad, planes.get("bmask"), first)
-                    yield Strip(kind, first, rows, pixels.astype(self.dtypes[kind], copy=False))
+                        pixels = self._weight(planes, first, last, bad)
+                    else:
+                        pixels = planes[kind].read_rows(first, last, native=False)
+                    yield Strip(kind, first, rows, pixels)
         if self.unusable_pixels:
             path = self.files["image"].path
             _log.warning("%s: %d pixels are not finite and get weight 0", path, self.unusable_pixels)
@@ -210,46 +210,50 @@ class SourceImage:
             _log.warning("%s: no pixel has weight; its cut-outs are kept with weight 0", self.files["weight"].path)
 
     def _image(
-        self, pixels: NDArray[Any], bkg: PixelHDU | None, first: int
+        self, planes: Mapping[str, PixelHDU], first: int, last: int
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        subtract = None if bkg is None else bkg.read_rows(first, first + len(pixels))
-        if subtract is not None or self.scale != 1.0:
-            pixels = self._scaled(pixels, self.scale, "image", subtract)
-        # One sum finds out cheaply whether any pixel is not finite.
-        if np.isfinite(pixels.sum(dtype=np.float64)):
-            return pixels, None
-        bad = ~np.isfinite(pixels)
+        bkg = planes.get("bkg")
+        subtract = repeat(None) if bkg is None else bkg.chunks(first, last)
+        # In the byte order of FITS, so that stamps need only be copied.
+        out = np.empty((last - first, self.grid.shape[1]), np.dtype(self.dtypes["image"]).newbyteorder(">"))
+        row, total = 0, 0.0
+        # What overflows the type of the cut-outs becomes infinite, and is dealt with as pixels that are not finite.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for pixels, behind in zip(planes["image"].chunks(first, last), subtract, strict=bkg is not None):
+                values = pixels.astype(np.float64)
+                if behind is not None:
+                    values -= behind
+                values *= self.scale
+                rounded = values.astype(self.dtypes["image"])
+                # A sum finds out cheaply whether any pixel is not finite.
+                total += float(rounded.sum())
+                out[row : row + len(pixels)] = rounded
+                row += len(pixels)
+        if np.isfinite(total):
+            return out, None
+        bad = ~np.isfinite(out)
         count = int(bad.sum())
         self.unusable_pixels += count
-        return (np.where(bad, pixels.dtype.type(0), pixels), bad) if count else (pixels, None)
+        out[bad] = 0
+        return out, bad if count else None
 
     def _weight(
-        self, pixels: NDArray[Any], bad: NDArray[np.bool_] | None, bmask: PixelHDU | None, first: int
+        self, planes: Mapping[str, PixelHDU], first: int, last: int, bad: NDArray[np.bool_] | None
     ) -> NDArray[Any]:
-        if self.scale != 1.0:
-            pixels = self._scaled(pixels, 1.0 / self.scale**2, "weight")
-        if not (pixels.size and pixels.min() >= 0 and np.isfinite(pixels.max())):
-            pixels = np.where(np.isfinite(pixels) & (pixels > 0), pixels, pixels.dtype.type(0))
-        if bad is not None:
-            pixels = np.where(bad, pixels.dtype.type(0), pixels)
-        if bmask is not None and self.unusable_bmask:
-            mask = bmask.read_rows(first, first + len(pixels))
-            pixels = np.where(mask & self.unusable_bmask, pixels.dtype.type(0), pixels)
-        self.weightless = self.weightless and not pixels.any()
-        return pixels
-
-    def _scaled(
-        self, pixels: NDArray[Any], factor: float, kind: str, subtract: NDArray[Any] | None = None
-    ) -> NDArray[Any]:
-        """Return (pixels - subtract) factor, computed in double precision chunk by chunk and rounded once."""
-        out = np.empty(pixels.shape, self.dtypes[kind])
-        # What overflows the type of the cut-outs becomes infinite and is dealt with as such.
+        factor = 1.0 / self.scale**2
+        out = np.empty((last - first, self.grid.shape[1]), np.dtype(self.dtypes["weight"]).newbyteorder(">"))
+        row, clean = 0, True
         with np.errstate(over="ignore", invalid="ignore"):
-            for first in range(0, pixels.size, _CHUNK):
-                part = slice(first, first + _CHUNK)
-                values = pixels.ravel()[part].astype(np.float64)
-                if subtract is not None:
-                    values -= subtract.ravel()[part]
-                values *= factor
-                out.ravel()[part] = values
+            for pixels in planes["weight"].chunks(first, last):
+                rounded = np.multiply(pixels, factor, dtype=np.float64).astype(self.dtypes["weight"])
+                clean = clean and bool(rounded.min() >= 0 and np.isfinite(rounded.max()))
+                out[row : row + len(pixels)] = rounded
+                row += len(pixels)
+        if not clean:
+            out[~(np.isfinite(out) & (out > 0))] = 0
+        if bad is not None:
+            out[bad] = 0
+        if self.unusable_bmask:
+            out[(planes["bmask"].read_rows(first, last) & self.unusable_bmask) != 0] = 0
+        self.weightless = self.weightless and not out.any()
         return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -213,8 +214,21 @@ def _append_image(descriptor: int, name: str, pixels: int, dtype: np.dtype[Any],
     begin = os.fstat(descriptor).st_size
     data = begin + _padded(len(text))
     _put(descriptor, text.ljust(_padded(len(text))), begin)
-    os.ftruncate(descriptor, data + _padded(length * dtype.itemsize))
+    _reserve(descriptor, data + _padded(length * dtype.itemsize))
     return data
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Give a file its size, and its room on the disk where the file system can: a full disk is told of at once."""
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            raise ProductError(
+                f"there is no room for an uncompressed MEDS file: {error.strerror}",
+                remedy="make room, or name another directory for temporary files",
+            ) from error
+        os.ftruncate(descriptor, size)
 
 
 def _padded(size: int) -> int:
@@ -226,12 +240,10 @@ def _write_table(fits: fitsio.FITS, name: str, rows: NDArray[Any]) -> None:
     checksum(fits[-1])
 
 
-def _put(descriptor: int, data: bytes | NDArray[Any], offset: int) -> None:
-    rest = memoryview(data) if isinstance(data, bytes) else data.reshape(-1).view(np.uint8).data
+def _put(descriptor: int, data: bytes, offset: int) -> None:
     # A write may stop early at any size; the file system says ENOSPC only on the next one.
-    while rest:
-        done = os.pwrite(descriptor, rest, offset)
-        rest, offset = rest[done:], offset + done
+    while (done := os.pwrite(descriptor, data, offset)) < len(data):
+        data, offset = data[done:], offset + done
 
 
 def _fill(
@@ -274,13 +286,15 @@ def _write_stamps(descriptor: int, offset: int, dtype: np.dtype[Any], strip: Str
     for start, top, left, side, row0, row1 in corners:
         right = left + side
         if row0 >= begin and row1 <= end and left >= 0 and right <= cols:
-            part = pixels[row0 - begin : row1 - begin, left:right].astype(dtype)
+            part = pixels[row0 - begin : row1 - begin, left:right]
         else:
             part = np.full((row1 - row0, side), fill, dtype)
             in0, in1, col0, col1 = max(row0, begin), min(row1, end), max(left, 0), min(right, cols)
             if in1 > in0 and col1 > col0:
                 part[in0 - row0 : in1 - row0, col0 - left : col1 - left] = pixels[in0 - begin : in1 - begin, col0:col1]
-        _put(descriptor, part, offset + (start + (row0 - top) * side) * dtype.itemsize)
+        if part.dtype != dtype:
+            part = part.astype(dtype)
+        _put(descriptor, part.tobytes(), offset + (start + (row0 - top) * side) * dtype.itemsize)
 
 
 def _write_psfs(
@@ -297,4 +311,4 @@ def _write_psfs(
         part = slice(first, first + _PSF_CHUNK)
         stamps = source.psf_stamps(rows[part], cols[part]).astype(dtype)
         for stamp, start in zip(stamps, starts[part].tolist(), strict=True):
-            _put(descriptor, stamp, offset + start * dtype.itemsize)
+            _put(descriptor, stamp.tobytes(), offset + start * dtype.itemsize)
