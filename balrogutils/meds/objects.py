@@ -67,6 +67,8 @@ class Objects:
         self.rows, self.path = rows, path
         self._columns: dict[str, Array] = {}
         self._check()
+        # Looking a column up in a structured array takes longer than reading a stamp.
+        self._ncutout, self._side, self._start = rows["ncutout"], rows["box_size"], self.column("start_row")
 
     def _check(self) -> None:
         names = self.rows.dtype.names or ()
@@ -123,7 +125,7 @@ class Objects:
         """Return the number of cut-outs of an object, which must be in the file."""
         if not 0 <= iobj < self.size:
             raise NoSuchCutout(f"there is no object {iobj}: the file has {self.size}", file=self.path)
-        return int(self.rows["ncutout"][iobj])
+        return int(self._ncutout[iobj])
 
     def check(self, iobj: int, icutout: int) -> None:
         """Refuse a cut-out that is not in the file."""
@@ -133,12 +135,13 @@ class Objects:
 
     def box(self, iobj: int) -> int:
         """Return the side of an object's stamps."""
-        return int(self.rows["box_size"][iobj])
+        return int(self._side[iobj])
 
     def shape(self, iobj: int, icutout: int, kind: str) -> tuple[int, int]:
         """Return rows and columns of one cut-out."""
         if kind != "psf":
-            return (self.box(iobj), self.box(iobj))
+            side = self.box(iobj)
+            return side, side
         if "psf_row_size" in self.names:
             return int(self._slot("psf_row_size", iobj, icutout)), int(self._slot("psf_col_size", iobj, icutout))
         side = int(self._slot("psf_box_size", iobj, icutout))
@@ -155,10 +158,10 @@ class Objects:
             When the table gives no place for it, as rows of -9999 do.
         """
         self.check(iobj, icutout)
-        name = "psf_start_row" if kind == "psf" else "start_row"
-        start, shape = int(self._slot(name, iobj, icutout)), self.shape(iobj, icutout, kind)
+        shape = self.shape(iobj, icutout, kind)
+        start = int(self._slot("psf_start_row", iobj, icutout) if kind == "psf" else self._start[iobj, icutout])
         if start < 0 or min(shape) < 1:
-            raise self._nowhere(name, iobj, icutout)
+            raise self._nowhere("psf_start_row" if kind == "psf" else "start_row", iobj, icutout)
         return start, shape
 
     def _nowhere(self, name: str, iobj: int, icutout: int) -> ProductError:
