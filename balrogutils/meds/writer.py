@@ -278,23 +278,24 @@ def _write_stamps(descriptor: int, offset: int, dtype: np.dtype[Any], strip: Str
     pixels, fill = strip.pixels, OFF_IMAGE[strip.kind]
     begin, end = strip.first, strip.first + len(pixels)
     cols = pixels.shape[1]
-    low = np.maximum(place[:, 1], begin) if begin > 0 else place[:, 1]
-    bottom = place[:, 1] + place[:, 3]
-    high = np.minimum(bottom, end) if end < strip.height else bottom
-    here = low < high
-    corners = np.column_stack([place, low, high])[here].tolist()
-    for start, top, left, side, row0, row1 in corners:
-        right = left + side
-        if row0 >= begin and row1 <= end and left >= 0 and right <= cols:
-            part = pixels[row0 - begin : row1 - begin, left:right]
-        else:
-            part = np.full((row1 - row0, side), fill, dtype)
-            in0, in1, col0, col1 = max(row0, begin), min(row1, end), max(left, 0), min(right, cols)
-            if in1 > in0 and col1 > col0:
-                part[in0 - row0 : in1 - row0, col0 - left : col1 - left] = pixels[in0 - begin : in1 - begin, col0:col1]
-        if part.dtype != dtype:
-            part = part.astype(dtype)
-        _put(descriptor, part.tobytes(), offset + (start + (row0 - top) * side) * dtype.itemsize)
+    start, top, left, side = place.T
+    low = np.maximum(top, begin) if begin > 0 else top
+    high = np.minimum(top + side, end) if end < strip.height else top + side
+    at = offset + (start + (low - top) * side) * dtype.itemsize
+    inside = (low < high) & (low >= begin) & (high <= end) & (left >= 0) & (left + side <= cols)
+    part = np.column_stack([low - begin, high - begin, left, left + side, at])
+    cast = pixels.dtype != dtype
+    for row0, row1, col0, col1, where in part[inside].tolist():
+        stamp = pixels[row0:row1, col0:col1]
+        _put(descriptor, (stamp.astype(dtype) if cast else stamp).tobytes(), where)
+    for row0, row1, col0, col1, where in part[(low < high) & ~inside].tolist():
+        stamp = np.full((row1 - row0, col1 - col0), fill, dtype)
+        rows, columns = slice(max(row0, 0), min(row1, end - begin)), slice(max(col0, 0), min(col1, cols))
+        if rows.start < rows.stop and columns.start < columns.stop:
+            stamp[rows.start - row0 : rows.stop - row0, columns.start - col0 : columns.stop - col0] = pixels[
+                rows, columns
+            ]
+        _put(descriptor, stamp.tobytes(), where)
 
 
 def _write_psfs(
