@@ -94,13 +94,16 @@ class PixelHDU:
         return self._range(part, first * cols, (last - first) * cols, native).reshape(last - first, cols)
 
     def chunks(self, first: int, last: int) -> Iterator[Array]:
-        """Yield rows ``first <= i < last`` of an image of two axes in parts that fit into a processor's cache."""
+        """Yield rows ``first <= i < last`` of an image of two axes in parts that fit into a processor's cache.
+
+        The pixels come in any byte order: numpy converts to another type as fast as it swaps.
+        """
         rows = max(1, _CHUNK // self.shape[1])
         # A packed image is unpacked at once: its tiles may span more rows.
         whole = None if self._offset is not None else self.read_rows(first, last)
         for row in range(first, last, rows):
             end = min(row + rows, last)
-            yield self.read_rows(row, end) if whole is None else whole[row - first : end - first]
+            yield self.read_rows(row, end, native=False) if whole is None else whole[row - first : end - first]
 
     def _range(self, part: slice | tuple[slice, slice], first: int, count: int, native: bool = True) -> Array:
         if self._offset is not None:

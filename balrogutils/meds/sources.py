@@ -216,20 +216,20 @@ class SourceImage:
         subtract = repeat(None) if bkg is None else bkg.chunks(first, last)
         # In the byte order of FITS, so that stamps need only be copied.
         out = np.empty((last - first, self.grid.shape[1]), np.dtype(self.dtypes["image"]).newbyteorder(">"))
-        row, total = 0, 0.0
+        row, clean = 0, True
         # What overflows the type of the cut-outs becomes infinite, and is dealt with as pixels that are not finite.
         with np.errstate(over="ignore", invalid="ignore"):
             for pixels, behind in zip(planes["image"].chunks(first, last), subtract, strict=bkg is not None):
                 values = pixels.astype(np.float64)
                 if behind is not None:
-                    values -= behind
+                    values -= behind.astype(np.float64)
                 values *= self.scale
                 rounded = values.astype(self.dtypes["image"])
-                # A sum finds out cheaply whether any pixel is not finite.
-                total += float(rounded.sum())
+                # A pixel that is not a number makes both of these the same.
+                clean = clean and bool(np.isfinite(rounded.min()) and np.isfinite(rounded.max()))
                 out[row : row + len(pixels)] = rounded
                 row += len(pixels)
-        if np.isfinite(total):
+        if clean:
             return out, None
         bad = ~np.isfinite(out)
         count = int(bad.sum())
@@ -245,7 +245,9 @@ class SourceImage:
         row, clean = 0, True
         with np.errstate(over="ignore", invalid="ignore"):
             for pixels in planes["weight"].chunks(first, last):
-                rounded = np.multiply(pixels, factor, dtype=np.float64).astype(self.dtypes["weight"])
+                values = pixels.astype(np.float64)
+                values *= factor
+                rounded = values.astype(self.dtypes["weight"])
                 clean = clean and bool(rounded.min() >= 0 and np.isfinite(rounded.max()))
                 out[row : row + len(pixels)] = rounded
                 row += len(pixels)
