@@ -96,7 +96,8 @@ class ObjectBlock(Stamps):
             return np.empty((0, self.objects.box(iobj)), self.pixels[type].dtype)
         rows, cols = self.objects.shape(iobj, 0, type)
         first = int(addresses[0])
-        if (np.diff(addresses[:count]) == rows * cols).all():
+        # What is one run in the file is one run here.
+        if self.objects.contiguous[iobj]:
             return self.pixels[type][first : first + count * rows * cols].reshape(count * rows, cols)
         return np.vstack([self.get_cutout(iobj, icutout, type) for icutout in range(count)])
 

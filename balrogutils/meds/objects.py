@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -201,6 +202,14 @@ class Objects:
         if len(bad):
             raise self._nowhere(name, int(which[bad[0, 0]]), int(bad[0, 1]))
         return Places(start, np.where(used, high * wide, 0), used)
+
+    @cached_property
+    def contiguous(self) -> NDArray[np.bool_]:
+        """Whether the stamps of each object lie one after another, as the format wants them, shape (n,)."""
+        side = self._side.astype(np.int64)[:, np.newaxis]
+        pairs = np.arange(1, self._start.shape[1]) < self._ncutout.astype(np.int64)[:, np.newaxis]
+        touching: NDArray[np.bool_] = (np.diff(self._start.astype(np.int64), axis=1) == side**2) | ~pairs
+        return touching.all(axis=1)
 
     def number(self, iobj: int) -> int:
         """Return the object's label in the coadd segmentation; the row number + 1 in files without a number column."""

@@ -251,8 +251,7 @@ class MEDS(Stamps):
         if count == 0:
             return np.empty((0, self.objects.box(iobj)), plane.dtype)
         first, (rows, cols) = self.objects.extent(iobj, 0, type)
-        starts = self.objects.column("start_row")[iobj, :count]
-        if (np.diff(starts) == rows * cols).all():
+        if self.objects.contiguous[iobj]:
             return plane.read(first, first + count * rows * cols).reshape(count * rows, cols)
         return np.vstack([self.get_cutout(iobj, icutout, type) for icutout in range(count)])
 
