@@ -209,7 +209,7 @@ class Objects:
         side = self._side.astype(np.int64)[:, np.newaxis]
         pairs = np.arange(1, self._start.shape[1]) < self._ncutout.astype(np.int64)[:, np.newaxis]
         touching: NDArray[np.bool_] = (np.diff(self._start.astype(np.int64), axis=1) == side**2) | ~pairs
-        return touching.all(axis=1)
+        return np.all(touching, axis=1)
 
     def number(self, iobj: int) -> int:
         """Return the object's label in the coadd segmentation; the row number + 1 in files without a number column."""
