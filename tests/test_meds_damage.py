@@ -202,6 +202,7 @@ def test_numbers_out_of_range(path, tmp_path):
             lambda: meds.read_rows([0, 4]),
             lambda: list(meds.blocks(stop=5)),
             lambda: meds.read_objects(0, 1).get_cutout(2, 0),
+            lambda: meds.read_rows([]).get_cutout(0, 0),
         ]
         for call in calls:
             for kind in (BalrogError, ValueError, IndexError):

@@ -100,7 +100,7 @@ def test_mosaics_lists_and_blocks_are_the_stamps(made):
                     np.testing.assert_array_equal(block.stamp(i, k, "psf"), meds.get_psf(i, k))
                     if 2 <= i < 6:
                         np.testing.assert_array_equal(part.stamp(i, k, "weight"), meds.get_cutout(i, k, "weight"))
-            with pytest.raises(IndexError, match="not in the block 2 to 5"):
+            with pytest.raises(IndexError, match="6 is not among the 4 objects of this block"):
                 part.stamp(6, 0, "weight")
             with pytest.raises(ProductError, match="read without image"):
                 part.stamp(3, 0, "image")

@@ -69,7 +69,7 @@ class ObjectBlock(Stamps):
     def _at(self, iobj: int, type: str) -> I64:
         if iobj not in self._index:
             raise NoSuchCutout(
-                f"object {iobj} is not in the block {self.rows[0]} to {self.rows[-1]}", file=self.objects.path
+                f"object {iobj} is not among the {len(self.rows)} objects of this block", file=self.objects.path
             )
         if type not in self.pixels:
             raise ProductError(f"the block was read without {type}", file=self.objects.path, key=type)
