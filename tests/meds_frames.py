@@ -8,6 +8,10 @@ import numpy as np
 from balrogutils.context import Context
 from balrogutils.fitsfile import Plane, Table, write_images, write_tables
 from balrogutils.layout import Site
+from balrogutils.meds.cutouts import FILL, Layout
+from balrogutils.meds.sources import Strip
+from balrogutils.meds.tables import Tables, metadata, object_data, record
+from balrogutils.meds.writer import write_meds
 from balrogutils.products import writing_text
 from balrogutils.psf import PSFEx
 from balrogutils.randomness import stream
@@ -185,3 +189,93 @@ def write_coadd_products(tree, row, col, header, image):
     ids["object_number"] = np.arange(1, len(row) + 1)
     ids["id"] = 23902160000000 + np.arange(1, len(row) + 1)
     write_tables(tree.objmap(BAND), [Table("OBJECTS", ids)])
+
+
+STAMPS = {"image": "f4", "weight": "f4", "seg": "i4", "bmask": "i4"}
+STRIP = 50
+
+
+class Frame:
+    """A source image of given planes; its PSF stamps carry the position they were asked for."""
+
+    def __init__(self, planes, side=9):
+        self.pixels, self.side = planes, side
+        self.height = len(next(iter(planes.values())))
+
+    def strips(self, kinds):
+        for first in range(0, self.height, STRIP):
+            for kind in kinds:
+                if kind in self.pixels:
+                    yield Strip(kind, first, self.height, self.pixels[kind][first : first + STRIP])
+
+    def psf_stamps(self, rows, cols):
+        stamps = np.zeros((len(rows), self.side, self.side))
+        stamps[:, self.side // 2, self.side // 2] = 1
+        stamps[:, 0, 0], stamps[:, 0, 1] = rows / 1e4, cols / 1e4
+        return stamps
+
+
+def layout_at(found, boxes, sides=None):
+    """Lay out objects whose cut-outs are given as (file_id, row, col), with PSF stamps of the sides of the images.
+
+    Returns the layout and the boxes.
+    """
+    box = np.array(boxes)
+    count, nmax = len(found), max(2, *(len(cutouts) for cutouts in found), 2)
+    whole = ("file_id", "start_row", "orig_start_row", "orig_start_col")
+    real = ("orig_row", "orig_col", "cutout_row", "cutout_col", "dudrow", "dudcol", "dvdrow", "dvdcol")
+    if sides is not None:
+        whole, real = (*whole, "psf_start_row"), (*real, "psf_cutout_row", "psf_cutout_col")
+    table = {name: np.full((count, nmax), FILL, np.int64) for name in whole}
+    table |= {name: np.full((count, nmax), float(FILL)) for name in real}
+    if sides is not None:
+        table |= {name: np.full((count, nmax), FILL, np.int32) for name in ("psf_row_size", "psf_col_size")}
+    pixels = psf_pixels = 0
+    for i, (cutouts, side) in enumerate(zip(found, box, strict=True)):
+        for k, (file_id, row, col) in enumerate(cutouts):
+            top, left = int(row) - side // 2 + 1, int(col) - side // 2 + 1
+            values = {"file_id": file_id, "start_row": pixels, "orig_row": row, "orig_col": col}
+            values |= {"orig_start_row": top, "orig_start_col": left, "cutout_row": row - top, "cutout_col": col - left}
+            values |= {"dudrow": 0.0, "dudcol": 0.263, "dvdrow": 0.263, "dvdcol": 0.0}
+            if sides is not None:
+                psf = sides[file_id]
+                values |= {"psf_start_row": psf_pixels, "psf_row_size": psf, "psf_col_size": psf}
+                values |= {"psf_cutout_row": (psf - 1) / 2, "psf_cutout_col": (psf - 1) / 2}
+                psf_pixels += psf**2
+            for name, value in values.items():
+                table[name][i, k] = value
+            pixels += side**2
+    return Layout(np.array([len(cutouts) for cutouts in found], np.int64), table, int(pixels), psf_pixels), box
+
+
+def info(images):
+    """An image_info table of so many images."""
+    files = {f"{kind}_path": [f"/sky/{kind}-{i}.fits" for i in range(images)] for kind in ("image", "weight", "seg")}
+    return record(
+        {
+            **files,
+            "image_ext": ["sci"] * images,
+            "image_id": [f"image-{i}" for i in range(images)],
+            "image_flags": np.zeros(images, np.int64),
+            "magzp": np.full(images, 30, np.float32),
+            "scale": np.ones(images, np.float32),
+            "position_offset": np.ones(images),
+            "wcs": ['{"naxis1": 110, "naxis2": 120}'] * images,
+        }
+    )
+
+
+def tables_of(layout, box, images, psf=False):
+    """The tables of a MEDS file of objects 100, 101, ... with numbers from 1."""
+    count = len(box)
+    number = {"number": np.arange(count) + 1}
+    objects = object_data(np.arange(count) + 100, np.zeros(count), np.zeros(count), box, layout, number)
+    psf_info = record({"file_id": np.arange(images)}) if psf else None
+    return Tables(objects, info(images), metadata({"magzp_ref": 30.0}), psf_info)
+
+
+def write_stamps(path, layout, box, frames, kinds=tuple(STAMPS), packing=None, **options):
+    """Write a MEDS file without PSF stamps and return its path."""
+    tables = tables_of(layout, box, len(frames))
+    write_meds(path, tables, layout, frames, packing, dtypes={kind: STAMPS[kind] for kind in kinds}, **options)
+    return path

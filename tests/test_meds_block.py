@@ -373,7 +373,7 @@ def test_pixels_that_are_not_finite_lose_their_weight(fresh):
     assert read_manifest(fresh.tree.manifest("meds", BAND))["counts"]["unusable_pixels"] == 400
     with MEDS(fresh.tree.meds(BAND)) as file:
         block = file.read_objects(0, file.size, ["image", "weight"])
-        for _, pixels in block.pixels.values():
+        for pixels in block.pixels.values():
             assert np.isfinite(pixels).all()
         assert block.pixels["weight"][1].min() >= 0
 

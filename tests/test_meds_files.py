@@ -5,34 +5,19 @@ import galsim
 import galsim.des
 import numpy as np
 import pytest
+from meds_frames import STAMPS, Frame, info, layout_at, tables_of
 from numpy.lib.recfunctions import repack_fields
 
 from balrogutils.errors import ProductError
 from balrogutils.meds import MEDS
-from balrogutils.meds.cutouts import FILL, Layout
+from balrogutils.meds.cutouts import FILL
 from balrogutils.meds.extract import extract_range
 from balrogutils.meds.tables import Tables, metadata, object_data, record
 from balrogutils.meds.writer import OFF_IMAGE, Packing, write_meds
 from balrogutils.randomness import stream
 
-DTYPES = {"image": "f4", "weight": "f4", "seg": "i4", "bmask": "i4"}
 NOISE = 7.0
-
-
-class Frame:
-    """A source image of given planes; its PSF stamps carry the position they were asked for."""
-
-    def __init__(self, planes, side):
-        self.pixels, self.side = planes, side
-
-    def planes(self, kinds):
-        yield from ((kind, self.pixels[kind]) for kind in kinds if kind in self.pixels)
-
-    def psf_stamps(self, rows, cols):
-        stamps = np.zeros((len(rows), self.side, self.side))
-        stamps[:, self.side // 2, self.side // 2] = 1
-        stamps[:, 0, 0], stamps[:, 0, 1] = rows / 1e4, cols / 1e4
-        return stamps
+SIDES = (9, 11, 13, 9)
 
 
 def frame(name, shape=(120, 110), side=9):
@@ -44,47 +29,17 @@ def frame(name, shape=(120, 110), side=9):
     return Frame({"image": image, "weight": weight, "seg": seg, "bmask": rng.integers(0, 2**15, shape)}, side)
 
 
-def random_layout(counts, boxes, images, shape=(120, 110), sides=(9, 11, 13, 9)):
+def random_layout(counts, boxes, images, shape=(120, 110)):
     """Objects with the given numbers of cut-outs and boxes at random places of random images, some over the edge."""
     rng = stream(8, "layout")
-    count, nmax = len(counts), max(2, *counts)
-    whole = ("file_id", "start_row", "orig_start_row", "orig_start_col", "psf_start_row")
-    real = ("orig_row", "orig_col", "cutout_row", "cutout_col", "dudrow", "dudcol", "dvdrow", "dvdcol")
-    real += ("psf_cutout_row", "psf_cutout_col")
-    table = {name: np.full((count, nmax), FILL, np.int64) for name in whole}
-    table |= {name: np.full((count, nmax), float(FILL)) for name in real}
-    table |= {name: np.full((count, nmax), FILL, np.int32) for name in ("psf_row_size", "psf_col_size")}
-    pixels = psf_pixels = 0
-    for i, (cutouts, box) in enumerate(zip(counts, boxes, strict=True)):
-        for k, file_id in enumerate(sorted(rng.choice(images, cutouts, replace=False))):
-            row, col = rng.uniform(0, shape[0] - 1), rng.uniform(0, shape[1] - 1)
-            top, left = int(row) - box // 2 + 1, int(col) - box // 2 + 1
-            side = sides[file_id]
-            values = {"file_id": file_id, "start_row": pixels, "orig_row": row, "orig_col": col}
-            values |= {"orig_start_row": top, "orig_start_col": left, "cutout_row": row - top, "cutout_col": col - left}
-            values |= {"dudrow": 0.0, "dudcol": 0.263, "dvdrow": 0.263, "dvdcol": 0.0, "psf_start_row": psf_pixels}
-            values |= {"psf_row_size": side, "psf_col_size": side}
-            values |= {"psf_cutout_row": (side - 1) / 2, "psf_cutout_col": (side - 1) / 2}
-            for name, value in values.items():
-                table[name][i, k] = value
-            pixels, psf_pixels = pixels + box**2, psf_pixels + side**2
-    return Layout(np.array(counts), table, pixels, psf_pixels)
-
-
-def info(images):
-    files = {f"{kind}_path": [f"/sky/{kind}-{i}.fits" for i in range(images)] for kind in ("image", "weight", "seg")}
-    return record(
-        {
-            **files,
-            "image_ext": ["sci"] * images,
-            "image_id": [f"image-{i}" for i in range(images)],
-            "image_flags": np.zeros(images, np.int64),
-            "magzp": np.full(images, 30, np.float32),
-            "scale": np.ones(images, np.float32),
-            "position_offset": np.ones(images),
-            "wcs": ['{"naxis1": 110, "naxis2": 120}'] * images,
-        }
-    )
+    found = [
+        [
+            (int(file_id), rng.uniform(0, shape[0] - 1), rng.uniform(0, shape[1] - 1))
+            for file_id in sorted(rng.choice(images, cutouts, replace=False))
+        ]
+        for cutouts in counts
+    ]
+    return layout_at(found, boxes, SIDES)[0]
 
 
 COUNTS, BOXES = [1, 4, 2, 3, 0, 4, 1], [32, 48, 64, 32, 32, 96, 48]
@@ -95,21 +50,19 @@ def made(tmp_path_factory):
     """A packed file, its uncompressed twin, the layout and the source images."""
     place = tmp_path_factory.mktemp("meds")
     layout = random_layout(COUNTS, BOXES, 4)
-    frames = [frame(i, side=side) for i, side in enumerate((9, 11, 13, 9))]
+    frames = [frame(i, side=side) for i, side in enumerate(SIDES)]
     box = np.array(BOXES)
-    ids = np.arange(len(box)) + 100
-    objects = object_data(ids, np.zeros(len(box)), np.zeros(len(box)), box, layout, {"number": np.arange(len(box)) + 1})
-    tables = Tables(objects, info(4), metadata({"magzp_ref": 30.0}), record({"file_id": np.arange(4)}))
+    tables = tables_of(layout, box, 4, psf=True)
     packed, plain = place / "a+b_meds.fits.fz", place / "plain.fits"
-    write_meds(packed, tables, layout, frames, Packing(("test",)), dtypes=DTYPES, keep_plain=plain)
+    write_meds(packed, tables, layout, frames, Packing(("test",)), dtypes=STAMPS, keep_plain=plain)
     return packed, plain, layout, frames, tables
 
 
 def expected(layout, frames, kind, i, k):
     """The stamp by definition, pixel by pixel."""
     table, box = layout.per_object, BOXES[i]
-    pixels = frames[table["file_id"][i, k]].pixels[kind].astype(DTYPES[kind])
-    out = np.full((box, box), OFF_IMAGE[kind], DTYPES[kind])
+    pixels = frames[table["file_id"][i, k]].pixels[kind].astype(STAMPS[kind])
+    out = np.full((box, box), OFF_IMAGE[kind], STAMPS[kind])
     for r in range(box):
         for c in range(box):
             row, col = table["orig_start_row"][i, k] + r, table["orig_start_col"][i, k] + c
@@ -126,17 +79,17 @@ def test_uncompressed_stamps_are_the_source_pixels(made):
     _, plain, layout, frames, _ = made
     with MEDS(plain) as meds:
         for i, k in slots():
-            for kind in DTYPES:
+            for kind in STAMPS:
                 np.testing.assert_array_equal(meds.get_cutout(i, k, kind), expected(layout, frames, kind, i, k))
 
 
 def test_mosaics_lists_and_blocks_are_the_stamps(made):
     for path in made[:2]:
         with MEDS(path) as meds:
-            block = meds.read_objects(0, meds.size, [*DTYPES, "psf"])
+            block = meds.read_objects(0, meds.size, [*STAMPS, "psf"])
             part = meds.read_objects(2, 6, ["weight"])
             for i in range(meds.size):
-                for kind in DTYPES:
+                for kind in STAMPS:
                     stamps = [meds.get_cutout(i, k, kind) for k in range(COUNTS[i])]
                     mosaic = meds.get_mosaic(i, kind)
                     np.testing.assert_array_equal(mosaic, np.vstack(stamps) if stamps else mosaic[:0])
@@ -147,7 +100,7 @@ def test_mosaics_lists_and_blocks_are_the_stamps(made):
                     np.testing.assert_array_equal(block.stamp(i, k, "psf"), meds.get_psf(i, k))
                     if 2 <= i < 6:
                         np.testing.assert_array_equal(part.stamp(i, k, "weight"), meds.get_cutout(i, k, "weight"))
-            with pytest.raises(IndexError, match="not in the block 2 to 5"):
+            with pytest.raises(IndexError, match="6 is not among the 4 objects of this block"):
                 part.stamp(6, 0, "weight")
             with pytest.raises(ProductError, match="read without image"):
                 part.stamp(3, 0, "image")
@@ -160,8 +113,8 @@ def test_hdus_have_the_length_of_all_stamps(made):
     with fitsio.FITS(str(plain)) as fits:
         names = [hdu.get_extname() for hdu in fits][1:]
         assert names[:3] == ["object_data", "image_info", "metadata"]
-        assert names[3:] == [*(f"{kind}_cutouts" for kind in DTYPES), "psf", "psf_info"]
-        for kind, dtype in DTYPES.items():
+        assert names[3:] == [*(f"{kind}_cutouts" for kind in STAMPS), "psf", "psf_info"]
+        for kind, dtype in STAMPS.items():
             assert fits[f"{kind}_cutouts"].get_dims() == [total]
             assert fits[f"{kind}_cutouts"][0:5].dtype == np.dtype(dtype)
 
@@ -204,10 +157,10 @@ def test_quantisation_noise_of_pure_noise(tmp_path):
         layout.per_object[f"orig_start_{axis}"][:] = 300
     objects = object_data(np.array([1]), np.zeros(1), np.zeros(1), np.array([256]), layout)
     tables = Tables(objects, info(1), metadata({}))
-    noise = {kind: stream(9, "noise").normal(0, NOISE, (900, 900)) for kind in DTYPES}
+    noise = {kind: stream(9, "noise").normal(0, NOISE, (900, 900)) for kind in STAMPS}
     plain = tmp_path / "plain.fits"
     write_meds(
-        tmp_path / "m.fits.fz", tables, layout, [Frame(noise, 9)], Packing(("n",)), dtypes=DTYPES, keep_plain=plain
+        tmp_path / "m.fits.fz", tables, layout, [Frame(noise, 9)], Packing(("n",)), dtypes=STAMPS, keep_plain=plain
     )
     with MEDS(tmp_path / "m.fits.fz") as packed, MEDS(plain) as before:
         change = packed.get_cutout(0, 0) - before.get_cutout(0, 0)
@@ -224,7 +177,7 @@ def test_the_same_names_give_the_same_bits(made, tmp_path):
 
     for name in ("again", "other"):
         key = "test" if name == "again" else "other"
-        write_meds(tmp_path / f"{name}.fits.fz", tables, layout, frames, Packing((key,)), dtypes=DTYPES)
+        write_meds(tmp_path / f"{name}.fits.fz", tables, layout, frames, Packing((key,)), dtypes=STAMPS)
     assert sums(tmp_path / "again.fits.fz") == sums(packed)
     assert sums(tmp_path / "other.fits.fz") != sums(packed)
 
@@ -232,7 +185,7 @@ def test_the_same_names_give_the_same_bits(made, tmp_path):
 def test_lossless_packing(made, tmp_path):
     _, plain, layout, frames, tables = made
     cards = {"FZALGOR": "GZIP_2", "FZTILE": "(10240,1)", "FZQMETHD": "SUBTRACTIVE_DITHER_2", "FZQVALUE": 0}
-    write_meds(tmp_path / "m.fits.fz", tables, layout, frames, Packing(("t",), cards), dtypes=DTYPES)
+    write_meds(tmp_path / "m.fits.fz", tables, layout, frames, Packing(("t",), cards), dtypes=STAMPS)
     with fitsio.FITS(str(plain)) as before, fitsio.FITS(str(tmp_path / "m.fits.fz")) as after:
         for name in ("image_cutouts", "weight_cutouts", "psf"):
             np.testing.assert_array_equal(before[name].read(), after[name].read())
@@ -242,22 +195,22 @@ def test_a_failing_source_leaves_nothing(made, tmp_path):
     _, _, layout, frames, tables = made
 
     class Broken(Frame):
-        def planes(self, kinds):
-            yield "image", self.pixels["image"]
+        def strips(self, kinds):
+            yield next(super().strips(kinds))
             raise ProductError("a plane is damaged")
 
     broken = [*frames[:3], Broken(frames[3].pixels, 9)]
     with pytest.raises(ProductError, match="damaged"):
-        write_meds(tmp_path / "m.fits.fz", tables, layout, broken, Packing(("t",)), dtypes=DTYPES)
+        write_meds(tmp_path / "m.fits.fz", tables, layout, broken, Packing(("t",)), dtypes=STAMPS)
     missing = [*frames[:3], Frame({"image": frames[3].pixels["image"]}, 9)]
     with pytest.raises(ProductError, match="no bmask or seg or weight plane"):
-        write_meds(tmp_path / "m.fits.fz", tables, layout, missing, Packing(("t",)), dtypes=DTYPES)
+        write_meds(tmp_path / "m.fits.fz", tables, layout, missing, Packing(("t",)), dtypes=STAMPS)
     assert not list(tmp_path.iterdir())
 
 
 def test_extracted_range_equals_its_parent(made, tmp_path):
     packed, *_ = made
-    extract_range(packed, tmp_path / "part.fits", 1, 5)
+    extract_range(packed, 1, 5, tmp_path / "part.fits")
     with MEDS(packed) as parent, MEDS(tmp_path / "part.fits") as part:
         assert part.size == 5
         assert part["start_row"][0, 0] == 0
@@ -265,13 +218,13 @@ def test_extracted_range_equals_its_parent(made, tmp_path):
         assert (part["start_row"][0, COUNTS[1] :] == FILL).all()
         for i in range(5):
             for k in range(COUNTS[i + 1]):
-                for kind in (*DTYPES, "psf"):
+                for kind in (*STAMPS, "psf"):
                     np.testing.assert_array_equal(part.get_cutout(i, k, kind), parent.get_cutout(i + 1, k, kind))
-    extract_range(packed, tmp_path / "empty.fits", 4, 4)
+    extract_range(packed, 4, 4, tmp_path / "empty.fits")
     with MEDS(tmp_path / "empty.fits") as part:
         assert part.get_cutout_list(0) == []
     with pytest.raises(IndexError):
-        extract_range(packed, tmp_path / "none.fits", 3, 99)
+        extract_range(packed, 3, 99, tmp_path / "none.fits")
     assert not (tmp_path / "none.fits").exists()
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import fitsio
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from balrogutils.errors import ProductError
-from balrogutils.meds import weights
+from balrogutils.meds.block import ObjectBlock
+from balrogutils.meds.objects import NoSuchCutout, Objects
+from balrogutils.meds.pixels import PixelHDU, is_plain
+from balrogutils.meds.stamps import Stamps
 
 __all__ = ["HDUS", "MEDS", "ObjectBlock"]
 
@@ -28,38 +31,15 @@ HDUS = {
     "mfrac": "mfrac_cutouts",
     "psf": "psf",
 }
-_JACOBIAN = ("dudrow", "dudcol", "dvdrow", "dvdcol")
+_WHOLE = ("seg", "bmask", "ormask")
 _REQUIRED_INFO = ("image_path", "image_ext", "image_id", "image_flags", "magzp", "scale")
+_REMEDY = "make the file anew"
+_PLANES = ("image", "weight", "seg", "bmask")
 
 Array = NDArray[Any]
 
 
-class ObjectBlock:
-    """Cut-outs of consecutive objects, read with one slice per plane.
-
-    Attributes
-    ----------
-    start, stop : int
-        Objects ``start <= i < stop``.
-    pixels : dict of str to (int, ndarray)
-        For each plane the flat offset of its first pixel in the file, and the pixels.
-    """
-
-    def __init__(self, meds: MEDS, start: int, stop: int, pixels: dict[str, tuple[int, Array]]) -> None:
-        self._meds, self.start, self.stop, self.pixels = meds, start, stop, pixels
-
-    def stamp(self, iobj: int, icutout: int, type: str = "image") -> Array:
-        """Return a view of one cut-out, shape (box, box); for ``psf`` of its own shape."""
-        if not self.start <= iobj < self.stop:
-            raise IndexError(f"object {iobj} is not in the block {self.start} to {self.stop - 1}")
-        if type not in self.pixels:
-            raise ProductError(f"the block was read without {type}", file=self._meds.path, key=type)
-        first, shape = self._meds._extent(iobj, icutout, type)
-        base, flat = self.pixels[type]
-        return flat[first - base : first - base + shape[0] * shape[1]].reshape(shape)
-
-
-class MEDS:
+class MEDS(Stamps):
     """A MEDS file.
 
     Parameters
@@ -70,46 +50,67 @@ class MEDS:
     Raises
     ------
     ProductError
-        When it is missing, or lacks a table or column that every MEDS file has.
+        When it is missing or cut short, or lacks a table or column that every MEDS file has.
 
     Notes
     -----
-    The methods have the names and arguments users know from the original reader. HDUs are found by name.
+    The methods have the names and arguments users know from the original reader (M 1.9). HDUs are found by name. Open
+    the file in each process that reads it: cfitsio's place in a file is shared by the children of a process.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        if not Path(self.path).exists():
+        if not Path(self.path).is_file():
             raise ProductError("a MEDS file is not there", file=self.path)
         try:
             self._fits = fitsio.FITS(self.path)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ProductError(f"a MEDS file cannot be opened: {error}", file=self.path) from error
-        self._names = {hdu.get_extname().lower() for hdu in self._fits}
+        self._descriptor: int | None = None
         try:
-            self._cat = self._table("object_data")
-            self._info = self._table("image_info")
-            self._meta = self._table("metadata")
-            self._check()
+            self._open()
         except BaseException:
-            self._fits.close()
+            self.close()
             raise
+
+    def _open(self) -> None:
+        descriptor = os.open(self.path, os.O_RDONLY)
+        self._descriptor = descriptor
+        self._names = {hdu.get_extname().lower() for hdu in self._fits}
+        self._pixels: dict[str, PixelHDU] = {}
+        self._raw = is_plain(descriptor)
+        ends = [(hdu.get_offsets()["data_end"], hdu.get_extname() or "the first HDU") for hdu in self._fits]
+        end, name = max(ends)
+        if self._raw and os.fstat(descriptor).st_size < end:
+            raise ProductError(
+                f"a MEDS file is cut short: {name} ends at byte {end}, the file at {os.fstat(descriptor).st_size}",
+                file=self.path,
+                key=name,
+                remedy=_REMEDY,
+            )
+        self.objects = Objects(self._table("object_data"), self.path)
+        self._info = self._table("image_info")
+        self._meta = self._table("metadata")
+        if "image_cutouts" not in self._names:
+            raise self._not_meds("image_cutouts")
+        for column in _REQUIRED_INFO:
+            if column not in (self._info.dtype.names or ()):
+                raise ProductError(f"image_info lacks {column}", file=self.path, key=column, remedy=_REMEDY)
+
+    def _not_meds(self, name: str) -> ProductError:
+        return ProductError(f"not a MEDS file: there is no {name}", file=self.path, key=name, remedy=_REMEDY)
 
     def _table(self, name: str) -> Array:
         if name not in self._names:
-            raise ProductError(f"not a MEDS file: there is no {name}", file=self.path, key=name)
-        rows: Array = self._fits[name].read(lower=True)
-        return rows.astype(rows.dtype.newbyteorder("="))
-
-    def _check(self) -> None:
-        if "image_cutouts" not in self._names:
-            raise ProductError("not a MEDS file: there is no image_cutouts", file=self.path, key="image_cutouts")
-        for column in ("id", "box_size", "ncutout", "file_id", "start_row", "cutout_row", "cutout_col", *_JACOBIAN):
-            if column not in (self._cat.dtype.names or ()):
-                raise ProductError(f"object_data lacks {column}", file=self.path, key=column)
-        for column in _REQUIRED_INFO:
-            if column not in (self._info.dtype.names or ()):
-                raise ProductError(f"image_info lacks {column}", file=self.path, key=column)
+            raise self._not_meds(name)
+        hdu = self._fits[name]
+        if hdu.get_exttype() == "IMAGE_HDU":
+            raise ProductError(f"{name} is an image, not a table", file=self.path, key=name, remedy=_REMEDY)
+        try:
+            rows: Array = hdu.read(lower=True)
+        except (OSError, ValueError) as error:
+            raise ProductError(f"{name} cannot be read: {error}", file=self.path, key=name, remedy=_REMEDY) from error
+        return rows.astype(rows.dtype.newbyteorder("="), copy=False)
 
     def __enter__(self) -> MEDS:
         return self
@@ -122,34 +123,32 @@ class MEDS:
     def close(self) -> None:
         """Close the file."""
         self._fits.close()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
     def __getitem__(self, name: str) -> Array:
         """Return a column of ``object_data``."""
-        column: Array = self._cat[name]
+        column: Array = self.objects.rows[name]
         return column
 
     def __repr__(self) -> str:
         return f"MEDS({self.path!r}): {self.size} objects, {len(self._info)} images"
 
     @property
-    def size(self) -> int:
-        """Number of objects."""
-        return len(self._cat)
-
-    @property
     def types(self) -> tuple[str, ...]:
         """Cut-out types the file holds."""
-        return tuple(kind for kind, hdu in HDUS.items() if hdu in self._names)
+        return tuple(kind for kind, hdu in HDUS.items() if hdu in self._names and (kind != "psf" or self.has_psf()))
 
     def has_psf(self) -> bool:
         """Return whether PSF stamps are stored."""
-        return "psf" in self._names and "psf_start_row" in (self._cat.dtype.names or ())
+        return "psf" in self._names and self.objects.has_psf
 
     # tables
 
     def get_cat(self) -> Array:
         """Return ``object_data``."""
-        return self._cat
+        return self.objects.rows
 
     def get_image_info(self) -> Array:
         """Return ``image_info``."""
@@ -163,17 +162,27 @@ class MEDS:
         """Return ``psf_info``, or None where there is none."""
         return self._table("psf_info") if "psf_info" in self._names else None
 
-    def get_number(self, iobj: int) -> int:
-        """Return the object's label in the coadd segmentation; the row number + 1 in files without a number column."""
-        self._check_object(iobj)
-        return int(self._cat["number"][iobj]) if "number" in (self._cat.dtype.names or ()) else iobj + 1
-
     def get_source_info(self, iobj: int, icutout: int) -> Any:
-        """Return the ``image_info`` row of a cut-out."""
-        self._check_cutout(iobj, icutout)
-        file_id = int(self._cat["file_id"][iobj, icutout])
-        # GalSim's writer numbers its only image 1.
-        return self._info[file_id if file_id < len(self._info) else len(self._info) - 1]
+        """Return the ``image_info`` row of a cut-out.
+
+        Raises
+        ------
+        ProductError
+            When ``file_id`` names no row.
+        """
+        self.objects.check(iobj, icutout)
+        file_id = int(self.objects.column("file_id")[iobj, icutout])
+        if len(self._info) == 1:
+            # GalSim's writer numbers its only image 1.
+            return self._info[0]
+        if not 0 <= file_id < len(self._info):
+            raise ProductError(
+                f"cut-out {icutout} of object {iobj} has file_id {file_id}, image_info has {len(self._info)} rows",
+                file=self.path,
+                key="file_id",
+                remedy=_REMEDY,
+            )
+        return self._info[file_id]
 
     def get_source_path(self, iobj: int, icutout: int) -> str:
         """Return the path of the image a cut-out comes from."""
@@ -184,50 +193,37 @@ class MEDS:
         if "wcs" not in (self._info.dtype.names or ()):
             return None
         text = _text(self.get_source_info(iobj, icutout)["wcs"]).strip()
-        cards: dict[str, Any] | None = json.loads(text) if text else None
+        try:
+            cards: dict[str, Any] | None = json.loads(text) if text else None
+        except json.JSONDecodeError as error:
+            raise ProductError(
+                f"the wcs of cut-out {icutout} of object {iobj} is not JSON: {error}", file=self.path, key="wcs"
+            ) from error
         return cards
 
     # pixels
 
-    def _check_object(self, iobj: int) -> None:
-        if not 0 <= iobj < self.size:
-            raise IndexError(f"there is no object {iobj}: {self.path} has {self.size}")
-
-    def _check_cutout(self, iobj: int, icutout: int) -> None:
-        self._check_object(iobj)
-        if not 0 <= icutout < self._cat["ncutout"][iobj]:
-            raise IndexError(
-                f"object {iobj} of {self.path} has {self._cat['ncutout'][iobj]} cut-outs, there is no {icutout}"
-            )
-
-    def _hdu(self, kind: str) -> Any:
+    def _plane(self, kind: str) -> PixelHDU:
+        if kind in self._pixels:
+            return self._pixels[kind]
         if kind not in HDUS:
-            raise ValueError(f"unknown cut-out type {kind!r}; known: {' '.join(HDUS)}")
-        if HDUS[kind] not in self._names:
-            raise ProductError(f"the file has no {kind} cut-outs", file=self.path, key=kind)
-        return self._fits[HDUS[kind]]
+            raise NoSuchCutout(f"unknown cut-out type {kind!r}; known: {' '.join(HDUS)}", file=self.path, key=kind)
+        if kind not in self.types:
+            what = "PSF stamps" if kind == "psf" else f"{kind} cut-outs"
+            raise NoSuchCutout(f"the file has no {what}", file=self.path, key=kind)
+        plane = PixelHDU(self._fits[HDUS[kind]], self.path, self._descriptor if self._raw else None)
+        if len(plane.shape) != 1:
+            raise ProductError(f"{HDUS[kind]} is no image of one axis", file=self.path, key=kind, remedy=_REMEDY)
+        if kind in _WHOLE and plane.dtype.kind not in "iu":
+            raise ProductError(
+                f"{HDUS[kind]} holds {plane.dtype.name}, not whole numbers", file=self.path, key=kind, remedy=_REMEDY
+            )
+        self._pixels[kind] = plane
+        return plane
 
-    def _psf_shape(self, iobj: int, icutout: int) -> tuple[int, int]:
-        columns = self._cat.dtype.names or ()
-        if "psf_row_size" in columns:
-            return int(self._cat["psf_row_size"][iobj, icutout]), int(self._cat["psf_col_size"][iobj, icutout])
-        side = self._cat["psf_box_size"][iobj]
-        side = int(side[icutout] if np.ndim(side) else side)
-        return side, side
-
-    def _extent(self, iobj: int, icutout: int, kind: str) -> tuple[int, tuple[int, int]]:
-        """Return flat offset and shape of one cut-out."""
-        self._check_cutout(iobj, icutout)
-        if kind == "psf":
-            if not self.has_psf():
-                raise ProductError("the file has no PSF stamps", file=self.path, key="psf")
-            return int(self._cat["psf_start_row"][iobj, icutout]), self._psf_shape(iobj, icutout)
-        box = int(self._cat["box_size"][iobj])
-        return int(self._cat["start_row"][iobj, icutout]), (box, box)
-
-    def _slice(self, kind: str, first: int, last: int) -> Array:
-        flat: Array = self._hdu(kind)[first:last]
-        return flat
+    def dtype_of(self, type: str) -> np.dtype[Any]:
+        """Return the numpy type of the pixels of a cut-out type."""
+        return self._plane(type).dtype
 
     def get_cutout(self, iobj: int, icutout: int, type: str = "image") -> Array:
         """Return one stamp.
@@ -237,51 +233,30 @@ class MEDS:
         iobj, icutout : int
             Row of the object and slot; slot 0 is the coadd.
         type : str
-            ``image weight seg bmask ormask noise psf``.
+            ``image weight seg bmask ormask noise mfrac psf``.
 
         Returns
         -------
         ndarray, shape (box, box)
         """
-        first, shape = self._extent(iobj, icutout, type)
-        return self._slice(type, first, first + shape[0] * shape[1]).reshape(shape)
+        plane = self._plane(type)
+        first, shape = self.objects.extent(iobj, icutout, type)
+        return plane.read(first, first + shape[0] * shape[1]).reshape(shape)
 
     def get_mosaic(self, iobj: int, type: str = "image") -> Array:
         """Return all stamps of an object below each other, shape (ncutout box, box)."""
-        self._check_object(iobj)
-        count = int(self._cat["ncutout"][iobj])
-        if count == 0:
-            return np.zeros((0, int(self._cat["box_size"][iobj])), dtype=np.float32)
-        first, (rows, cols) = self._extent(iobj, 0, type)
-        return self._slice(type, first, first + count * rows * cols).reshape(count * rows, cols)
-
-    def get_cutout_list(self, iobj: int, type: str = "image") -> list[Array]:
-        """Return the stamps of an object, read at once."""
         if type == "psf":
-            return self.get_psf_list(iobj)
-        count = int(self._cat["ncutout"][iobj])
-        return list(np.split(self.get_mosaic(iobj, type), count)) if count else []
+            raise NoSuchCutout("PSF stamps may differ in size and have no mosaic", file=self.path, key=type)
+        plane, count = self._plane(type), self.objects.cutouts(iobj)
+        if count == 0:
+            return np.empty((0, self.objects.box(iobj)), plane.dtype)
+        first, (rows, cols) = self.objects.extent(iobj, 0, type)
+        if self.objects.contiguous[iobj]:
+            return plane.read(first, first + count * rows * cols).reshape(count * rows, cols)
+        return np.vstack([self.get_cutout(iobj, icutout, type) for icutout in range(count)])
 
-    def get_psf(self, iobj: int, icutout: int) -> Array:
-        """Return the PSF stamp of a cut-out."""
-        return self.get_cutout(iobj, icutout, "psf")
-
-    def get_psf_list(self, iobj: int) -> list[Array]:
-        """Return the PSF stamps of an object."""
-        self._check_object(iobj)
-        return [self.get_psf(iobj, icutout) for icutout in range(int(self._cat["ncutout"][iobj]))]
-
-    def get_psf_rowcol(self, iobj: int, icutout: int) -> tuple[float, float]:
-        """Return the PSF's centre in its stamp; the middle pixel in files that do not say."""
-        rows, cols = self._psf_shape(iobj, icutout)
-        if "psf_cutout_row" in (self._cat.dtype.names or ()):
-            return float(self._cat["psf_cutout_row"][iobj, icutout]), float(self._cat["psf_cutout_col"][iobj, icutout])
-        return (rows - 1) / 2, (cols - 1) / 2
-
-    def read_objects(
-        self, start: int, stop: int, planes: Sequence[str] = ("image", "weight", "seg", "bmask")
-    ) -> ObjectBlock:
-        """Read the cut-outs of objects ``start <= i < stop``, one slice per plane.
+    def read_objects(self, start: int, stop: int, planes: Sequence[str] = _PLANES) -> ObjectBlock:
+        """Read the cut-outs of objects ``start <= i < stop``, of most files with one read per plane.
 
         Parameters
         ----------
@@ -293,91 +268,61 @@ class MEDS:
         Returns
         -------
         ObjectBlock
-            Its `stamp` gives views without reading again.
+            Its `get_cutout` gives views without reading again.
+
+        Raises
+        ------
+        NoSuchCutout
+            When the objects are not all in the file.
         """
-        self._check_object(start)
-        if not start < stop <= self.size:
-            raise IndexError(f"objects {start} to {stop - 1} are not all in {self.path}, which has {self.size}")
-        used = [i for i in range(start, stop) if self._cat["ncutout"][i] > 0]
-        pixels: dict[str, tuple[int, Array]] = {}
-        for kind in planes:
-            if not used:
-                pixels[kind] = (0, np.empty(0))
-                continue
-            first, _ = self._extent(used[0], 0, kind)
-            last, shape = self._extent(used[-1], int(self._cat["ncutout"][used[-1]]) - 1, kind)
-            pixels[kind] = (first, self._slice(kind, first, last + shape[0] * shape[1]))
-        return ObjectBlock(self, start, stop, pixels)
+        if not 0 <= start < stop <= self.size:
+            raise NoSuchCutout(
+                f"objects {start} to {stop - 1} are not all in the file, which has {self.size}", file=self.path
+            )
+        return self.read_rows(np.arange(start, stop), planes)
 
-    # geometry
+    def read_rows(self, rows: ArrayLike, planes: Sequence[str] = _PLANES) -> ObjectBlock:
+        """Read the cut-outs of the objects named; stamps that touch in the file are read at once.
 
-    def get_cutout_rowcol(self, iobj: int, icutout: int) -> tuple[float, float]:
-        """Return the object's position in a stamp, zero-offset."""
-        self._check_cutout(iobj, icutout)
-        return float(self._cat["cutout_row"][iobj, icutout]), float(self._cat["cutout_col"][iobj, icutout])
+        Parameters
+        ----------
+        rows : array_like of int, shape (n,)
+            The objects, in any order.
+        planes : sequence of str
+            As in `read_objects`.
+        """
+        which = np.atleast_1d(np.asarray(rows, np.int64))
+        bad = which[(which < 0) | (which >= self.size)]
+        if bad.size:
+            raise NoSuchCutout(f"there is no object {bad[0]}: the file has {self.size}", file=self.path)
+        return ObjectBlock(self.objects, which, planes, self._plane)
 
-    def get_jacobian(self, iobj: int, icutout: int) -> dict[str, float]:
-        """Return ``row0 col0 dudrow dudcol dvdrow dvdcol`` of a cut-out, the derivatives in arcsec per pixel."""
-        row, col = self.get_cutout_rowcol(iobj, icutout)
-        return {"row0": row, "col0": col, **{name: float(self._cat[name][iobj, icutout]) for name in _JACOBIAN}}
+    def blocks(
+        self, planes: Sequence[str] = _PLANES, start: int = 0, stop: int | None = None, pixels: int = 1 << 22
+    ) -> Iterator[ObjectBlock]:
+        """Yield consecutive objects in blocks of bounded size.
 
-    def get_jacobian_matrix(self, iobj: int, icutout: int) -> NDArray[np.float64]:
-        """Return ``[[dudrow, dudcol], [dvdrow, dvdcol]]``."""
-        self._check_cutout(iobj, icutout)
-        return np.array([float(self._cat[name][iobj, icutout]) for name in _JACOBIAN]).reshape(2, 2)
-
-    def get_jacobian_list(self, iobj: int) -> list[dict[str, float]]:
-        """Return the Jacobians of an object."""
-        self._check_object(iobj)
-        return [self.get_jacobian(iobj, icutout) for icutout in range(int(self._cat["ncutout"][iobj]))]
-
-    # derived weights
-
-    def _map(self, iobj: int, icutout: int) -> weights.Map:
-        return (self.get_jacobian_matrix(iobj, icutout), *self.get_cutout_rowcol(iobj, icutout))
-
-    def _maps(self, iobj: int, icutout: int) -> tuple[Array, weights.Map, weights.Map]:
-        return self.get_cutout(iobj, 0, "seg"), self._map(iobj, 0), self._map(iobj, icutout)
-
-    def interpolate_coadd_seg(self, iobj: int, icutout: int) -> Array:
-        """Return the coadd's segmentation as a cut-out's pixels see it; zero where the coadd's Jacobian is singular."""
-        box = int(self._cat["box_size"][iobj])
-        mapped = weights.map_coadd_seg(*self._maps(iobj, icutout), (box, box))
-        return np.zeros((box, box), np.int32) if mapped is None else mapped
-
-    def get_cweight_cutout(self, iobj: int, icutout: int, restrict_to_seg: bool = False) -> Array:
-        """Return the weight with pixels of other objects of the coadd segmentation zeroed."""
-        weight = self.get_cutout(iobj, icutout, "weight")
-        return weights.coadd_weight(weight, *self._maps(iobj, icutout), restrict_to_seg=restrict_to_seg)
-
-    def get_cweight_cutout_list(self, iobj: int, restrict_to_seg: bool = False) -> list[Array]:
-        """Return `get_cweight_cutout` of every cut-out."""
-        return [self.get_cweight_cutout(iobj, k, restrict_to_seg) for k in range(int(self._cat["ncutout"][iobj]))]
-
-    def get_uberseg(self, iobj: int, icutout: int) -> Array:
-        """Return the weight with every pixel zeroed that is nearer to another object."""
-        weight = self.get_cutout(iobj, icutout, "weight")
-        return weights.uberseg(weight, *self._maps(iobj, icutout), self.get_number(iobj))
-
-    def get_uberseg_list(self, iobj: int) -> list[Array]:
-        """Return `get_uberseg` of every cut-out."""
-        self._check_object(iobj)
-        return [self.get_uberseg(iobj, icutout) for icutout in range(int(self._cat["ncutout"][iobj]))]
-
-    # The original reader has these names too; the three maps are the same.
-    get_cweight_cutout_nearest = get_uberseg
-    get_uberseg_cutout = get_uberseg
-
-    def get_cseg_cutout(self, iobj: int, icutout: int, restrict_to_seg: bool = False) -> Array:
-        """Return the object's number where the cweight rule keeps the weight, 0 elsewhere."""
-        box = int(self._cat["box_size"][iobj])
-        number = self.get_number(iobj)
-        return weights.composite_seg((box, box), number, *self._maps(iobj, icutout), restrict_to_seg=restrict_to_seg)
-
-    def get_cseg_weight(self, iobj: int, icutout: int, use_canonical_cen: bool = False) -> Array:
-        """Return the weight inside the largest circle that no other object of the cut-out's own seg enters."""
-        weight, seg = (self.get_cutout(iobj, icutout, kind) for kind in ("weight", "seg"))
-        return weights.own_weight(weight, seg, *self.get_cutout_rowcol(iobj, icutout), canonical=use_canonical_cen)
+        Parameters
+        ----------
+        planes : sequence of str
+            As in `read_objects`.
+        start, stop : int
+            Range of objects; `stop` is the end of the file when not given.
+        pixels : int
+            Pixels of a plane in one block; an object with more comes alone.
+        """
+        last = self.size if stop is None else stop
+        if not 0 <= start <= last <= self.size:
+            raise NoSuchCutout(
+                f"objects {start} to {last - 1} are not all in the file, which has {self.size}", file=self.path
+            )
+        side = self.objects.rows["box_size"].astype(np.int64)
+        total = np.cumsum(self.objects.rows["ncutout"] * side**2)
+        while start < last:
+            before = int(total[start - 1]) if start else 0
+            end = min(max(start + 1, int(np.searchsorted(total, before + pixels, side="right"))), last)
+            yield self.read_objects(start, end, planes)
+            start = end
 
 
 def _text(value: bytes | str) -> str:

@@ -1,12 +1,14 @@
-"""Source images of cut-outs: the planes of one coadd or CCD, scaled and background-subtracted, one at a time."""
+"""Source images of cut-outs: the planes of one coadd or CCD, scaled and background-subtracted, strip by strip."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +16,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from balrogutils.errors import ProductError
-from balrogutils.fitsfile import Header, read_header, read_image
+from balrogutils.fitsfile import Header, read_header
 from balrogutils.meds.cutouts import Grid
+from balrogutils.meds.pixels import PixelHDU, open_image
 from balrogutils.psf import PSFEx
 from balrogutils.wcs import ImageWCS
 
-__all__ = ["PLANES", "PlaneFile", "SourceImage", "relative_scale"]
+__all__ = ["PLANES", "PlaneFile", "SourceImage", "Strip", "relative_scale"]
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +30,8 @@ PLANES = ("image", "weight", "seg", "bmask")
 _LAYOUT_CARDS = frozenset(
     ("SIMPLE", "XTENSION", "BITPIX", "PCOUNT", "GCOUNT", "EXTEND", "CHECKSUM", "DATASUM", "TFIELDS")
 )
+# Rows of a strip: many stamps of up to a hundred rows lie in one strip, and it is small beside an image.
+_STRIP = 512
 _TEXT_CARDS = frozenset(("HISTORY", "COMMENT", "CONTINUE"))
 
 
@@ -35,6 +40,15 @@ class PlaneFile(NamedTuple):
 
     path: Path
     ext: str | int
+
+
+class Strip(NamedTuple):
+    """Some full rows of one plane: kind, first row, rows of the whole plane, and pixels in any byte order."""
+
+    kind: str
+    first: int
+    height: int
+    pixels: NDArray[Any]
 
 
 def relative_scale(magzp: float, magzp_ref: float) -> float:
@@ -139,74 +153,109 @@ class SourceImage:
             raise ProductError("an image has no PSF model", file=self.files["image"].path)
         return self.model.stamps(rows, cols, self.psf_side)
 
-    def _read(self, kind: str) -> NDArray[Any]:
+    def _open(self, stack: ExitStack, kind: str) -> PixelHDU:
         file = self.files[kind]
-        pixels = read_image(file.path, file.ext)
-        if pixels is None or pixels.shape != self.grid.shape:
+        plane = stack.enter_context(open_image(*file))
+        if plane.shape != self.grid.shape:
             raise ProductError(
-                f"the {kind} plane has shape {None if pixels is None else pixels.shape}, the image {self.grid.shape}",
+                f"the {kind} plane has shape {plane.shape}, the image {self.grid.shape}",
                 file=file.path,
                 key=str(file.ext),
             )
-        return pixels
+        return plane
 
-    def planes(self, kinds: Sequence[str] = PLANES) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Yield (kind, pixels) of each plane, as it goes into the cut-outs.
+    def strips(self, kinds: Sequence[str] = PLANES) -> Iterator[Strip]:
+        """Yield the planes as they go into the cut-outs, some rows of all planes after one another.
 
         Parameters
         ----------
         kinds : sequence of str
-            Of ``image weight seg bmask``; yielded in this order.
+            Of ``image weight seg bmask``; in each strip in this order.
 
         Notes
         -----
         ``image = (image - bkg) scale`` and ``weight / scale^2`` are computed in double precision and rounded once.
         Pixels whose image is not finite get image 0 and weight 0; a weight that is not finite, is negative, or has an
-        unusable mask bit becomes 0. `unusable_pixels` counts the first kind, `weightless` says whether no weight is
-        left at all.
+        unusable mask bit becomes 0. After the last strip `unusable_pixels` counts the first kind, and `weightless` says
+        whether no weight is left at all. Memory is that of a few strips of 512 rows.
 
         Raises
         ------
         ProductError
             A plane that is missing, damaged or of another shape.
         """
-        bad: NDArray[np.bool_] | None = None
-        for kind in (kind for kind in PLANES if kind in kinds):
-            pixels = self._read(kind)
-            if kind == "image":
-                pixels, bad = self._scaled_image(pixels)
-            elif kind == "weight":
-                pixels = self._scaled_weight(pixels, bad)
-                bad = None
-            yield kind, pixels.astype(self.dtypes[kind], copy=False)
-
-    def _scaled_image(self, pixels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        if "bkg" in self.files or self.scale != 1.0:
-            pixels = pixels.astype(np.float64)
-            if "bkg" in self.files:
-                pixels -= self._read("bkg")
-            pixels *= self.scale
-        # One sum finds out cheaply whether any pixel is not finite.
-        if np.isfinite(pixels.sum(dtype=np.float64)):
-            return pixels, None
-        bad = ~np.isfinite(pixels)
-        self.unusable_pixels = int(bad.sum())
-        if not self.unusable_pixels:
-            return pixels, None
-        _log.warning("%s: %d pixels are not finite and get weight 0", self.files["image"].path, self.unusable_pixels)
-        return np.where(bad, pixels.dtype.type(0), pixels), bad
-
-    def _scaled_weight(self, pixels: NDArray[Any], bad: NDArray[np.bool_] | None) -> NDArray[Any]:
-        if self.scale != 1.0:
-            pixels = pixels.astype(np.float64)
-            pixels *= 1.0 / self.scale**2
-        if not (pixels.size and pixels.min() >= 0 and np.isfinite(pixels.max())):
-            pixels = np.where(np.isfinite(pixels) & (pixels > 0), pixels, pixels.dtype.type(0))
-        if bad is not None:
-            pixels = np.where(bad, pixels.dtype.type(0), pixels)
-        if self.unusable_bmask:
-            pixels = np.where(self._read("bmask") & self.unusable_bmask, pixels.dtype.type(0), pixels)
-        self.weightless = not pixels.any()
+        asked = [kind for kind in PLANES if kind in kinds]
+        needed = {*asked}
+        needed |= {"bkg"} if "image" in asked and "bkg" in self.files else set()
+        needed |= {"bmask"} if "weight" in asked and self.unusable_bmask else set()
+        rows = self.grid.shape[0]
+        self.unusable_pixels, self.weightless = 0, "weight" in asked
+        with ExitStack() as stack:
+            planes = {kind: self._open(stack, kind) for kind in sorted(needed)}
+            for first in range(0, rows, _STRIP):
+                last = min(first + _STRIP, rows)
+                bad: NDArray[np.bool_] | None = None
+                for kind in asked:
+                    if kind == "image":
+                        pixels, bad = self._image(planes, first, last)
+                    elif kind == "weight":
+                        pixels = self._weight(planes, first, last, bad)
+                    else:
+                        pixels = planes[kind].read_rows(first, last, native=False)
+                    yield Strip(kind, first, rows, pixels)
+        if self.unusable_pixels:
+            path = self.files["image"].path
+            _log.warning("%s: %d pixels are not finite and get weight 0", path, self.unusable_pixels)
         if self.weightless:
             _log.warning("%s: no pixel has weight; its cut-outs are kept with weight 0", self.files["weight"].path)
-        return pixels
+
+    def _image(
+        self, planes: Mapping[str, PixelHDU], first: int, last: int
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        bkg = planes.get("bkg")
+        subtract = repeat(None) if bkg is None else bkg.chunks(first, last)
+        # In the byte order of FITS, so that stamps need only be copied.
+        out = np.empty((last - first, self.grid.shape[1]), np.dtype(self.dtypes["image"]).newbyteorder(">"))
+        row, clean = 0, True
+        # What overflows the type of the cut-outs becomes infinite, and is dealt with as pixels that are not finite.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for pixels, behind in zip(planes["image"].chunks(first, last), subtract, strict=bkg is not None):
+                values = pixels.astype(np.float64)
+                if behind is not None:
+                    values -= behind.astype(np.float64)
+                values *= self.scale
+                rounded = values.astype(self.dtypes["image"])
+                # A pixel that is not a number makes both of these the same.
+                clean = clean and bool(np.isfinite(rounded.min()) and np.isfinite(rounded.max()))
+                out[row : row + len(pixels)] = rounded
+                row += len(pixels)
+        if clean:
+            return out, None
+        bad = ~np.isfinite(out)
+        count = int(bad.sum())
+        self.unusable_pixels += count
+        out[bad] = 0
+        return out, bad if count else None
+
+    def _weight(
+        self, planes: Mapping[str, PixelHDU], first: int, last: int, bad: NDArray[np.bool_] | None
+    ) -> NDArray[Any]:
+        factor = 1.0 / self.scale**2
+        out = np.empty((last - first, self.grid.shape[1]), np.dtype(self.dtypes["weight"]).newbyteorder(">"))
+        row, clean = 0, True
+        with np.errstate(over="ignore", invalid="ignore"):
+            for pixels in planes["weight"].chunks(first, last):
+                values = pixels.astype(np.float64)
+                values *= factor
+                rounded = values.astype(self.dtypes["weight"])
+                clean = clean and bool(rounded.min() >= 0 and np.isfinite(rounded.max()))
+                out[row : row + len(pixels)] = rounded
+                row += len(pixels)
+        if not clean:
+            out[~(np.isfinite(out) & (out > 0))] = 0
+        if bad is not None:
+            out[bad] = 0
+        if self.unusable_bmask:
+            out[(planes["bmask"].read_rows(first, last) & self.unusable_bmask) != 0] = 0
+        self.weightless = self.weightless and not out.any()
+        return out

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from balrogutils.meds.segkernels import label_nearest, map_seg, uberseg_stack
 
 __all__ = [
     "coadd_weight",
@@ -17,6 +19,7 @@ __all__ = [
     "own_weight",
     "reject_outliers",
     "uberseg",
+    "uberseg_list",
 ]
 
 F64 = NDArray[np.float64]
@@ -25,16 +28,17 @@ Map = tuple[F64, float, float]
 """Jacobian of a stamp, ``[[dudrow, dudcol], [dvdrow, dvdcol]]``, and the object's (row, col) in it."""
 
 
-@njit(cache=True)
-def _map_seg(seg: Any, matrix: Any, row0: float, col0: float, row: float, col: float, shape: tuple[int, int]) -> Any:
-    out = np.empty(shape, np.int32)
-    for i in range(shape[0]):
-        for j in range(shape[1]):
-            r = row0 + matrix[0, 0] * (i - row) + matrix[0, 1] * (j - col)
-            c = col0 + matrix[1, 0] * (i - row) + matrix[1, 1] * (j - col)
-            ir = min(max(int(np.rint(r)), 0), seg.shape[0] - 1)
-            ic = min(max(int(np.rint(c)), 0), seg.shape[1] - 1)
-            out[i, j] = seg[ir, ic]
+Maps = tuple[F64, F64, F64]
+"""The same of n stamps: shapes (n, 2, 2), (n,) and (n,)."""
+
+
+def _matrices(coadd: F64, stamps: F64) -> F64 | None:
+    """Return the matrices from offsets in stamps to offsets in the coadd; None where the coadd's has no inverse."""
+    (a, b), (c, d) = coadd.tolist()
+    det = a * d - b * c
+    if det == 0 or not math.isfinite(det):
+        return None
+    out: F64 = np.array([[d, -b], [-c, a]]) / det @ stamps
     return out
 
 
@@ -53,22 +57,21 @@ def map_coadd_seg(seg: NDArray[np.integer[Any]], coadd: Map, stamp: Map, shape: 
     Returns
     -------
     ndarray of int32, or None
-        None when the coadd's Jacobian cannot be inverted. Positions outside the coadd stamp take its nearest pixel;
-        positions are rounded half to even.
+        None when the coadd's Jacobian cannot be inverted or a number is not finite. Positions outside the coadd stamp
+        take its nearest pixel; positions are rounded half to even.
     """
     (jacobian0, row0, col0), (jacobian, row, col) = coadd, stamp
-    det = jacobian0[0, 0] * jacobian0[1, 1] - jacobian0[0, 1] * jacobian0[1, 0]
-    if det == 0 or not np.isfinite(det):
+    matrix = _matrices(jacobian0, jacobian)
+    if matrix is None or not np.isfinite([*matrix.ravel(), row0, col0, row, col]).all():
         return None
-    inverse = np.array([[jacobian0[1, 1], -jacobian0[0, 1]], [-jacobian0[1, 0], jacobian0[0, 0]]]) / det
-    matrix = np.ascontiguousarray(inverse @ jacobian)
-    out: I32 = _map_seg(
-        np.ascontiguousarray(seg, np.int32), matrix, float(row0), float(col0), float(row), float(col), shape
-    )
+    out: I32 = np.empty(shape, np.int32)
+    map_seg(np.ascontiguousarray(seg, np.int32), matrix, float(row0), float(col0), float(row), float(col), out)
     return out
 
 
-def _central_label(seg: NDArray[np.integer[Any]], row: float, col: float) -> int:
+def _central_label(seg: NDArray[np.integer[Any]], row: float, col: float) -> int | None:
+    if not (math.isfinite(row) and math.isfinite(col)):
+        return None
     r = min(max(int(row), 0), seg.shape[0] - 1)
     c = min(max(int(col), 0), seg.shape[1] - 1)
     return int(seg[r, c])
@@ -102,59 +105,14 @@ def coadd_weight(
     return np.where(lose, weight.dtype.type(0), weight)
 
 
-@njit(cache=True)
-def _nearest(seg: Any) -> Any:
-    rows, cols = seg.shape
-    far = rows + cols + 1
-    # Nearest labelled row in each column; of two at the same distance the smaller row, first in row-major order.
-    above = np.empty((rows, cols), np.int64)
-    for j in range(cols):
-        last = -far
-        for i in range(rows):
-            if seg[i, j] != 0:
-                last = i
-            above[i, j] = last
-        last = rows + far
-        for i in range(rows - 1, -1, -1):
-            if seg[i, j] != 0:
-                last = i
-            if last - i < i - above[i, j]:
-                above[i, j] = last
-    out = np.zeros((rows, cols), np.int32)
-    limit = far * far
-    for i in range(rows):
-        for j in range(cols):
-            best = limit
-            first = rows * cols
-            # Columns outward from j: once the column alone is farther than the best, no later one can win or tie.
-            for step in range(cols):
-                if step * step > best:
-                    break
-                for side in range(2):
-                    if step == 0 and side == 1:
-                        continue
-                    k = j - step if side == 0 else j + step
-                    if k < 0 or k >= cols:
-                        continue
-                    down = above[i, k] - i
-                    if above[i, k] < 0 or above[i, k] >= rows:
-                        continue
-                    distance = down * down + step * step
-                    index = above[i, k] * cols + k
-                    if distance < best or (distance == best and index < first):
-                        best = distance
-                        first = index
-            if best < limit:
-                out[i, j] = seg[first // cols, first % cols]
-    return out
-
-
 def nearest_object(seg: NDArray[np.integer[Any]]) -> I32:
     """Return the label of the nearest labelled pixel (Euclidean), the first in row-major order where several tie.
 
-    A map without labels stays zero. Exact, in time proportional to box^2 times the distance to the nearest object.
+    A map without labels stays zero. Exact, in time proportional to the number of pixels.
     """
-    out: I32 = _nearest(np.ascontiguousarray(seg, np.int32))
+    labels = np.ascontiguousarray(seg, np.int32)
+    out: I32 = np.empty_like(labels)
+    label_nearest(labels, out)
     return out
 
 
@@ -171,17 +129,41 @@ def uberseg(weight: NDArray[Any], seg: NDArray[np.integer[Any]], coadd: Map, sta
     Returns
     -------
     ndarray
-        A copy. Starts from `coadd_weight`. A map of one label and sky, or of one value alone, gives just that, as the
-        original implementation does.
+        A copy. Starts from `coadd_weight`. A map of exactly two values, or of sky alone, gives just that, as in the
+        original implementation.
     """
-    out = coadd_weight(weight, seg, coadd, stamp)
-    mapped = map_coadd_seg(seg, coadd, stamp, (weight.shape[0], weight.shape[1]))
-    if mapped is None:
-        return out
-    labels = np.unique(mapped)
-    if len(labels) == 1 or (len(labels) == 2 and labels[0] == 0):
-        return out
-    out[nearest_object(mapped) != number] = 0
+    jacobian, row, col = stamp
+    one = (jacobian[np.newaxis], np.array([row]), np.array([col]))
+    return uberseg_list(weight[np.newaxis], seg, coadd, one, number)[0]
+
+
+def uberseg_list(
+    weight: NDArray[Any], seg: NDArray[np.integer[Any]], coadd: Map, stamps: Maps, number: int
+) -> NDArray[Any]:
+    """Return `uberseg` of all stamps of an object at once.
+
+    Parameters
+    ----------
+    weight : ndarray, shape (n, box, box)
+        Weights of the stamps.
+    seg, coadd, number :
+        As in `uberseg`.
+    stamps : Maps
+        Jacobians and centres of the stamps.
+
+    Returns
+    -------
+    ndarray, shape (n, box, box)
+        A copy.
+    """
+    (jacobian0, row0, col0), (jacobians, rows, cols) = coadd, stamps
+    stack = np.ascontiguousarray(weight)
+    own, matrices = _central_label(seg, row0, col0), _matrices(jacobian0, jacobians)
+    if own is None or matrices is None:
+        return np.zeros_like(stack)
+    out = np.empty_like(stack)
+    labels, centres = np.ascontiguousarray(seg, np.int32), np.column_stack([rows, cols])
+    uberseg_stack(stack, labels, matrices, float(row0), float(col0), centres, own, number, out)
     return out
 
 
@@ -230,7 +212,7 @@ def reject_outliers(
     Parameters
     ----------
     images, weights : sequence of ndarray
-        Registered stamps of equal shape and their weights.
+        Registered stamps of equal shape and their weights; a negative weight becomes 0 too.
     nsigma, a : float
         A pixel goes where ``w (im - med)^2 > (nsigma + a |med| sqrt(w))^2``.
 
@@ -241,6 +223,8 @@ def reject_outliers(
     """
     if len(images) < 3:
         return 0
+    for one in weights:
+        np.maximum(one, 0, out=one)
     cube, weight = np.stack(images).astype(float), np.stack(weights).astype(float)
     median = np.median(cube, axis=0)
     lose = weight * (cube - median) ** 2 > (nsigma + a * np.abs(median) * np.sqrt(weight)) ** 2

@@ -1,7 +1,8 @@
-"""MEDS files written in bounded memory: one plane of one source image at a time."""
+"""MEDS files written in bounded memory: one strip of one plane of one source image at a time."""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -18,7 +19,9 @@ from balrogutils.errors import ProductError
 from balrogutils.fitsfile import checksum, column_units, pack
 from balrogutils.masks import MaskBit
 from balrogutils.meds.cutouts import Layout
+from balrogutils.meds.sources import Strip
 from balrogutils.meds.tables import UNITS, Tables
+from balrogutils.products import writing
 from balrogutils.progress import track
 from balrogutils.tools import TIMEOUT
 
@@ -36,13 +39,16 @@ OFF_IMAGE: dict[str, int] = {
 
 _PSF_CHUNK = 256
 _EMPTY_PIXELS = 2
+_FITS_BLOCK = 2880
+
+Cards = Mapping[str, int | float | str]
 
 
 class CutoutSource(Protocol):
     """What the writer asks of a source image."""
 
-    def planes(self, kinds: Sequence[str] = ...) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Yield (kind, pixels) of the planes asked for."""
+    def strips(self, kinds: Sequence[str] = ...) -> Iterator[Strip]:
+        """Yield the planes asked for, each as strips of full rows in their order."""
         ...
 
     def psf_stamps(self, rows: NDArray[np.float64], cols: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -67,7 +73,7 @@ class Packing:
     """
 
     names: tuple[str | int, ...]
-    cards: Mapping[str, int | float | str] = field(
+    cards: Cards = field(
         default_factory=lambda: {
             "FZALGOR": "RICE_1",
             "FZTILE": "(10240,1)",
@@ -77,7 +83,7 @@ class Packing:
     )
     psf_quantum: float = 1e-7
 
-    def of(self, name: str) -> dict[str, int | float | str]:
+    def of(self, name: str) -> Cards:
         """Return the cards of one HDU; a negative FZQVALUE is an absolute step."""
         if name == "psf" and self.cards.get("FZQVALUE", 4):
             return {**self.cards, "FZQVALUE": -self.psf_quantum}
@@ -89,7 +95,7 @@ def write_meds(
     tables: Tables,
     layout: Layout,
     sources: Sequence[CutoutSource],
-    packing: Packing,
+    packing: Packing | None,
     *,
     dtypes: Mapping[str, str],
     scratch: str | os.PathLike[str] | None = None,
@@ -97,50 +103,57 @@ def write_meds(
     label: str = "cutting",
     timeout: float = TIMEOUT,
 ) -> None:
-    """Write a packed MEDS file.
+    """Write a MEDS file.
 
     Parameters
     ----------
     path : path-like
-        Final name, ending in ``.fits.fz``; appears only when whole.
+        Final name, ending in ``.fits.fz`` when the file is packed; appears only when whole.
     tables : Tables
         The tables, already laid out.
     layout : Layout
         Where each cut-out comes from and goes to.
     sources : sequence of CutoutSource
         Source images in the order of ``file_id``; each is opened once and let go before the next.
-    packing : Packing
-        Parameters of fpack.
+    packing : Packing or None
+        Parameters of fpack; None leaves the file uncompressed.
     dtypes : mapping of str to str
         Planes to write and their numpy types, in the order of their HDUs.
     scratch : path-like, optional
-        Directory of the uncompressed file; that of `path` when not given.
+        Directory of the uncompressed file while a packed one is made; that of `path` when not given.
     keep_plain : path-like, optional
-        Keep the uncompressed file under this name.
+        Keep the uncompressed file of a packed one under this name.
     label : str
         What the progress bar says.
     timeout : float
         Seconds after which fpack counts as hanging.
 
+    Raises
+    ------
+    ProductError
+        A source image that lacks a plane, or a plane nobody knows what to hold off the image.
+
     Notes
     -----
-    The cut-out HDUs are created at their full length first, without pixels, and every stamp is then written at its
-    offset. Peak memory is that of one plane of one source image while it is scaled, and one stamp, whatever the number
-    of exposures or cut-outs.
+    The cut-out HDUs get their full length first, without pixels, and every stamp is then written at its offset (M 1.6).
+    Peak memory is that of a strip of a source image while it is scaled, and one stamp, whatever the size of the images
+    or the number of exposures and cut-outs.
     """
+    unknown = sorted(set(dtypes) - set(OFF_IMAGE))
+    if unknown:
+        raise ProductError(f"no plane is called {unknown[0]}; known: {' '.join(OFF_IMAGE)}", file=path, key=unknown[0])
     final = Path(path)
+    if packing is None:
+        with writing(final) as part:
+            _write_plain(part, tables, layout, sources, {}, dtypes, label)
+        return
     directory = final.parent if scratch is None else Path(scratch)
     for needed in (directory, final.parent):
         needed.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-meds-", dir=directory) as room:
         plain = Path(room) / final.name.removesuffix(".fz")
-        offsets = _create(plain, tables, layout, packing, dtypes)
-        descriptor = os.open(plain, os.O_RDWR)
-        try:
-            for file_id, source in enumerate(track(sources, label, unit="images")):
-                _fill(descriptor, offsets, layout, tables.object_data, file_id, source, dtypes)
-        finally:
-            os.close(descriptor)
+        cards = {kind: packing.of(kind) for kind in (*dtypes, "psf")}
+        _write_plain(plain, tables, layout, sources, cards, dtypes, label)
         tile = str(packing.cards.get("FZTILE", "(10240,1)")).strip("() ")
         # The cards in the headers take precedence over the arguments of fpack.
         pack(plain, final, *packing.names, tile=tile, sums=False, timeout=timeout)
@@ -148,29 +161,82 @@ def write_meds(
             shutil.move(plain, keep_plain)
 
 
-def _create(
-    plain: Path, tables: Tables, layout: Layout, packing: Packing, dtypes: Mapping[str, str]
-) -> dict[str, tuple[int, np.dtype[Any]]]:
-    """Write tables and empty image HDUs; return the byte offset and on-disk type of the pixels of each."""
-    images = {f"{kind}_cutouts": (layout.pixels, dtype) for kind, dtype in dtypes.items()}
-    if tables.psf_info is not None:
-        images["psf"] = (layout.psf_pixels, "f4")
+def _write_plain(
+    plain: Path,
+    tables: Tables,
+    layout: Layout,
+    sources: Sequence[CutoutSource],
+    cards: Mapping[str, Cards],
+    dtypes: Mapping[str, str],
+    label: str,
+) -> None:
+    """Write the uncompressed file; `cards` go into the headers of the image HDUs."""
     with fitsio.FITS(str(plain), "rw", clobber=True) as fits:
         fits.write(None)
         for name in ("object_data", "image_info", "metadata"):
             _write_table(fits, name, getattr(tables, name))
-        for name, (pixels, dtype) in images.items():
-            # An image HDU cannot be empty; readers of the format expect two elements then.
-            fits.create_image_hdu(dims=[max(pixels, _EMPTY_PIXELS)], dtype=dtype, extname=name)
-            for key, value in packing.of(name).items():
-                fits[-1].write_key(key, value, "for fpack")
-        if tables.psf_info is not None:
+    images = {kind: (layout.pixels, dtype) for kind, dtype in dtypes.items()}
+    if tables.psf_info is not None:
+        images["psf"] = (layout.psf_pixels, "f4")
+    descriptor = os.open(plain, os.O_RDWR)
+    try:
+        offsets = {}
+        for kind, (pixels, dtype) in images.items():
+            name = kind if kind == "psf" else f"{kind}_cutouts"
+            offsets[kind] = (
+                _append_image(descriptor, name, pixels, np.dtype(dtype), cards.get(kind, {})),
+                np.dtype(dtype).newbyteorder(">"),
+            )
+        for file_id, source in enumerate(track(sources, label, unit="images")):
+            _fill(descriptor, offsets, layout, tables.object_data, file_id, source, dtypes)
+    finally:
+        os.close(descriptor)
+    if tables.psf_info is not None:
+        with fitsio.FITS(str(plain), "rw") as fits:
             _write_table(fits, "psf_info", tables.psf_info)
-    with fitsio.FITS(str(plain)) as fits:
-        return {
-            name.removesuffix("_cutouts"): (fits[name].get_offsets()["data_start"], np.dtype(dtype).newbyteorder(">"))
-            for name, (_, dtype) in images.items()
-        }
+
+
+def _card(key: str, value: int | float | str, comment: str = "") -> bytes:
+    """Return one header card in the fixed format of the FITS standard."""
+    quoted = str(value).replace("'", "''") if isinstance(value, str) else ""
+    text = f"'{quoted:<8}'" if isinstance(value, str) else f"{value!r:>20}".upper()
+    return f"{key:<8}= {text:<20}{' / ' + comment if comment else ''}".encode("ascii").ljust(80)
+
+
+def _append_image(descriptor: int, name: str, pixels: int, dtype: np.dtype[Any], cards: Cards) -> int:
+    """Append an image HDU without pixels to a file and return the offset of its pixels.
+
+    cfitsio would write zeros for all of them, only for the stamps to be written over them.
+    """
+    bits = dtype.itemsize * (-8 if dtype.kind == "f" else 8)
+    # An image HDU cannot be empty; readers of the format expect two elements then.
+    length = max(pixels, _EMPTY_PIXELS)
+    head = [_card("XTENSION", "IMAGE", "image extension"), _card("BITPIX", bits), _card("NAXIS", 1)]
+    head += [_card("NAXIS1", length), _card("PCOUNT", 0), _card("GCOUNT", 1), _card("EXTNAME", name)]
+    head += [_card(key, value, "for fpack") for key, value in cards.items()]
+    text = b"".join([*head, b"END".ljust(80)])
+    begin = os.fstat(descriptor).st_size
+    data = begin + _padded(len(text))
+    _put(descriptor, text.ljust(_padded(len(text))), begin)
+    _reserve(descriptor, data + _padded(length * dtype.itemsize))
+    return data
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Give a file its size, and its room on the disk where the file system can: a full disk is told of at once."""
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            raise ProductError(
+                f"there is no room for an uncompressed MEDS file: {error.strerror}",
+                remedy="make room, or name another directory for temporary files",
+            ) from error
+        os.ftruncate(descriptor, size)
+
+
+def _padded(size: int) -> int:
+    return -(-size // _FITS_BLOCK) * _FITS_BLOCK
 
 
 def _write_table(fits: fitsio.FITS, name: str, rows: NDArray[Any]) -> None:
@@ -180,10 +246,7 @@ def _write_table(fits: fitsio.FITS, name: str, rows: NDArray[Any]) -> None:
 
 def _put(descriptor: int, data: bytes, offset: int) -> None:
     # A write may stop early at any size; the file system says ENOSPC only on the next one.
-    while True:
-        done = os.pwrite(descriptor, data, offset)
-        if done == len(data):
-            return
+    while (done := os.pwrite(descriptor, data, offset)) < len(data):
         data, offset = data[done:], offset + done
 
 
@@ -204,29 +267,39 @@ def _fill(
     corner = np.stack([table[name][at] for name in ("start_row", "orig_start_row", "orig_start_col")], axis=1)
     place: NDArray[np.int64] = np.column_stack([corner, objects["box_size"][at[0]]]).astype(np.int64)
     written = set()
-    for kind, pixels in source.planes(tuple(dtypes)):
-        offset, dtype = offsets[kind]
-        _write_stamps(descriptor, offset, np.ascontiguousarray(pixels, dtype=dtype), OFF_IMAGE[kind], place)
-        written.add(kind)
+    for strip in source.strips(tuple(dtypes)):
+        offset, dtype = offsets[strip.kind]
+        _write_stamps(descriptor, offset, dtype, strip, place)
+        written.add(strip.kind)
     if written != set(dtypes):
         raise ProductError(f"a source image has no {' or '.join(sorted(set(dtypes) - written))} plane")
     if "psf" in offsets:
         _write_psfs(descriptor, offsets["psf"], layout, at, source)
 
 
-def _write_stamps(descriptor: int, offset: int, pixels: NDArray[Any], fill: int, place: NDArray[np.int64]) -> None:
-    rows, cols = pixels.shape
-    size = pixels.dtype.itemsize
-    for start, top, left, side in place.tolist():
-        bottom, right = top + side, left + side
-        if top >= 0 and left >= 0 and bottom <= rows and right <= cols:
-            stamp = pixels[top:bottom, left:right]
-        else:
-            stamp = np.full((side, side), fill, dtype=pixels.dtype)
-            row0, col0, row1, col1 = max(top, 0), max(left, 0), min(bottom, rows), min(right, cols)
-            if row1 > row0 and col1 > col0:
-                stamp[row0 - top : row1 - top, col0 - left : col1 - left] = pixels[row0:row1, col0:col1]
-        _put(descriptor, stamp.tobytes(), offset + start * size)
+def _write_stamps(descriptor: int, offset: int, dtype: np.dtype[Any], strip: Strip, place: NDArray[np.int64]) -> None:
+    """Write the rows of stamps that a strip holds, its first and last strip those above and below the image too."""
+    pixels, fill = strip.pixels, OFF_IMAGE[strip.kind]
+    begin, end = strip.first, strip.first + len(pixels)
+    cols = pixels.shape[1]
+    start, top, left, side = place.T
+    low = np.maximum(top, begin) if begin > 0 else top
+    high = np.minimum(top + side, end) if end < strip.height else top + side
+    at = offset + (start + (low - top) * side) * dtype.itemsize
+    inside = (low < high) & (low >= begin) & (high <= end) & (left >= 0) & (left + side <= cols)
+    part = np.column_stack([low - begin, high - begin, left, left + side, at])
+    cast = pixels.dtype != dtype
+    for row0, row1, col0, col1, where in part[inside].tolist():
+        stamp = pixels[row0:row1, col0:col1]
+        _put(descriptor, (stamp.astype(dtype) if cast else stamp).tobytes(), where)
+    for row0, row1, col0, col1, where in part[(low < high) & ~inside].tolist():
+        stamp = np.full((row1 - row0, col1 - col0), fill, dtype)
+        rows, columns = slice(max(row0, 0), min(row1, end - begin)), slice(max(col0, 0), min(col1, cols))
+        if rows.start < rows.stop and columns.start < columns.stop:
+            stamp[rows.start - row0 : rows.stop - row0, columns.start - col0 : columns.stop - col0] = pixels[
+                rows, columns
+            ]
+        _put(descriptor, stamp.tobytes(), where)
 
 
 def _write_psfs(
