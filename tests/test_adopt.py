@@ -353,7 +353,7 @@ COADDS = {
     ),
     "object map": (lambda t: table(t.objmap(BAND), lambda r: r[:-1]), "different objects (23 and 24)"),
     "no object map": (lambda t: t.objmap(BAND).unlink(), "a file of step catalog is not there"),
-    "MEDS cut short": (lambda t: cut(t.meds(BAND)), "a file cannot be read"),
+    "MEDS cut short": (lambda t: cut(t.meds(BAND)), "a MEDS file is cut short"),
     "no MEDS": (lambda t: t.meds(BAND).write_text("x"), "cannot be opened"),
 }
 
