@@ -31,7 +31,7 @@ def test_outside_is_nan():
 
 
 @pytest.mark.parametrize(("x", "lnp"), [(-1.0, -0.693147), (-0.95, -0.274108), (-0.9, -0.081915)])
-def test_two_sided_erf_values(x, lnp):
+def test_f9_two_sided_erf_values(x, lnp):
     prior = TwoSidedErf(-1, 0.1, 1e6, 1e5)
     assert -0.5 * prior.row(x)[0] ** 2 == pytest.approx(lnp, abs=2e-6)
 
@@ -46,7 +46,7 @@ def test_two_sided_erf_is_silent_inside():
     assert TwoSidedErf(-1e4, 1.0, 1e9, 0.25e8).row(300.0) == (0.0, 0.0)
 
 
-def test_cosmos_sersic_values():
+def test_f9_cosmos_sersic_values():
     got = [CosmosSersic().rows(g * 0.6, g * 0.8)[0][0] for g in (0, 0.1, 0.3, 0.6, 0.8, 0.95)]
     assert got == pytest.approx([2.0389, 2.3371, 2.8251, 3.3090, 4.0846, 5.2673], abs=1e-4)
 
@@ -62,7 +62,7 @@ def test_shape_slopes(prior, g):
         assert row[1:] == pytest.approx((by_1, by_2), rel=1e-6, abs=1e-7)
 
 
-def test_ba_is_its_formula_and_smooth_at_zero():
+def test_f9_ba_is_its_formula_and_smooth_at_zero():
     prior = GPriorBA(0.3)
     for g1, g2 in ((0.2, 0.1), (0.0015, 0.002), (0.0, 0.0)):
         gg = g1 * g1 + g2 * g2

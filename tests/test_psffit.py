@@ -5,9 +5,10 @@ import pytest
 from simulated_stamps import galsim_wcs, local_wcs, moffat, observe
 
 from balrogutils.errors import ConfigError
-from balrogutils.fitting import kernels, mixture
+from balrogutils.fitting import mixture, mixturekernels
 from balrogutils.fitting.flags import FitFlag
 from balrogutils.fitting.galaxy import template_flux
+from balrogutils.fitting.gaussians import WINDOW
 from balrogutils.fitting.observation import LocalWCS, PSFStamp
 from balrogutils.fitting.psffit import PSFOptions, fit_psf, psf_components, psf_is_usable, template_sums
 
@@ -63,7 +64,7 @@ def test_mixture_is_found_again():
     truth[:, 0] = [0.3, 0.5, 0.2]
     for row, size in zip(truth, (0.2, 0.4, 1.1), strict=True):
         row[3:] = mixture.covariance(0.03, -0.05, size)
-    stamp = kernels.render_table(truth * [50, 1, 1, 1, 1, 1], 41, 41, np.array(WCS.at(20.0, 20.0)))
+    stamp = mixturekernels.render_table(truth * [50, 1, 1, 1, 1, 1], 41, 41, np.array(WCS.at(20.0, 20.0)), WINDOW)
     fit = fit_psf(PSFStamp(stamp, 20.0, 20.0), WCS, PSFOptions(ftol=1e-12, xtol=1e-10))
     assert fit.flags == 0
     assert (fit.g1, fit.g2) == pytest.approx((0.03, -0.05), abs=1e-6)
@@ -79,7 +80,7 @@ def test_moffat_profiles_are_followed(case):
     image = moffat(rng).drawImage(nx=41, ny=41, wcs=galsim_wcs(wcs), dtype=float).array
     fit = fit_psf(PSFStamp(image, 20.0, 20.0), wcs, PSFOptions())
     assert fit.flags == 0
-    model = kernels.render_table(fit.mixture * [image.sum(), 1, 1, 1, 1, 1], 41, 41, np.array(wcs))
+    model = mixturekernels.render_table(fit.mixture * [image.sum(), 1, 1, 1, 1, 1], 41, 41, np.array(wcs), WINDOW)
     # Three coelliptical Gaussians follow these Moffats to half a per cent of the peak; their outermost wings, which
     # Gaussians do not have, hold up to one per cent of the flux.
     assert np.abs(model - image).max() < 5e-3 * image.max()

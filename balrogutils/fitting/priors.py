@@ -20,8 +20,16 @@ _OUT = (math.nan, math.nan)
 _CUSP = 0.01
 
 
+_EVERYWHERE = (-math.inf, math.inf)
+
+
 class Prior(Protocol):
     """A prior of one number."""
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """Ends of the range outside which the probability is zero; a fit keeps inside."""
+        ...
 
     def row(self, x: float) -> tuple[float, float]:
         """Return the residual and its slope at `x`; NaN where the probability is zero."""
@@ -43,6 +51,11 @@ class Flat:
     low: float
     high: float
 
+    @property
+    def support(self) -> tuple[float, float]:
+        """The two ends."""
+        return self.low, self.high
+
     def row(self, x: float) -> tuple[float, float]:
         """Return (0, 0) inside, NaN outside."""
         return (0.0, 0.0) if self.low <= x <= self.high else _OUT
@@ -61,6 +74,11 @@ class Normal:
         if not self.sigma > 0.0:
             raise FitError(f"a Gaussian prior needs a positive width, not {self.sigma}")
 
+    @property
+    def support(self) -> tuple[float, float]:
+        """The two ends."""
+        return self.low, self.high
+
     def row(self, x: float) -> tuple[float, float]:
         """Return ((x - mean) / sigma, 1 / sigma)."""
         return ((x - self.mean) / self.sigma, 1.0 / self.sigma) if self.low <= x <= self.high else _OUT
@@ -78,6 +96,11 @@ class TwoSidedErf:
     def __post_init__(self) -> None:
         if not (self.width_low > 0.0 and self.width_high > 0.0 and self.low < self.high):
             raise FitError(f"a TwoSidedErf prior needs min < max and positive widths, not {self}")
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """Everywhere."""
+        return _EVERYWHERE
 
     def row(self, x: float) -> tuple[float, float]:
         """Return sqrt(-2 ln p), negative on the low side, and its slope."""
@@ -99,6 +122,11 @@ class CenPrior:
     """Round Gaussian of width `sigma` (arcsec) on both coordinates of the centre."""
 
     sigma: float
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """Everywhere."""
+        return _EVERYWHERE
 
     def row(self, x: float) -> tuple[float, float]:
         """Return the row of one coordinate."""
@@ -170,26 +198,56 @@ class CosmosSersic:
 
 @dataclass(frozen=True)
 class JointPrior:
-    """Priors of the vector v, u, g1, g2, T, flux of each band."""
+    """Priors of the parameters of one source: v, u, g1, g2, T, those of its profile, flux of each band.
+
+    cen, shape and size may be None for none; a point source has no shape, size and extra parameters, and their
+    priors are not looked at.
+    """
 
     cen: CenPrior | None
     shape: ShapePrior | None
-    size: Prior
+    size: Prior | None
     flux: Sequence[Prior]
+    extra: Sequence[Prior] = ()
 
     @property
     def nrow(self) -> int:
         """Number of informative rows, as they count in the degrees of freedom."""
-        return (2 if self.cen else 0) + (1 if self.shape else 0) + 1 + len(self.flux)
+        return (
+            (2 if self.cen else 0)
+            + (self.shape is not None)
+            + (self.size is not None)
+            + len(self.extra)
+            + len(self.flux)
+        )
+
+    def _singles(self, npar: int) -> list[tuple[int, Prior]]:
+        """Return the priors of single numbers and their places among `npar` parameters."""
+        first = npar - len(self.flux)
+        singles = [(first + k, prior) for k, prior in enumerate(self.flux)]
+        if first >= 5:
+            singles += [(5 + k, prior) for k, prior in enumerate(self.extra[: first - 5])]
+            if self.size is not None:
+                singles.append((4, self.size))
+        if self.cen is not None:
+            singles += [(0, self.cen), (1, self.cen)]
+        return singles
+
+    def support(self, npar: int) -> tuple[F64, F64]:
+        """Return the lowest and highest possible value of each of `npar` parameters."""
+        low, high = np.full(npar, -math.inf), np.full(npar, math.inf)
+        for index, prior in self._singles(npar):
+            low[index], high[index] = prior.support
+        return low, high
 
     def add(self, pars: F64, normal: F64, gradient: F64, *, stepping: bool = False) -> float:
         """Add the prior rows to the normal equations.
 
         Parameters
         ----------
-        pars, gradient : ndarray, shape (5 + nband,)
+        pars, gradient : ndarray, shape (npar,)
             Parameters, and half the gradient of chi^2 (added to).
-        normal : ndarray, shape (5 + nband, 5 + nband)
+        normal : ndarray, shape (npar, npar)
             Added to.
         stepping : bool
             Whether `normal` is to propose steps, not to give errors. A shape prior with a cusp at g = 0 then adds
@@ -202,17 +260,14 @@ class JointPrior:
             Sum of the squared residuals; NaN where the probability is zero.
         """
         total = 0.0
-        singles: list[tuple[int, Prior]] = [(4, self.size), *((5 + k, prior) for k, prior in enumerate(self.flux))]
-        if self.cen is not None:
-            singles += [(0, self.cen), (1, self.cen)]
-        for index, prior in singles:
+        for index, prior in self._singles(pars.size):
             residual, slope = prior.row(float(pars[index]))
             if residual == 0.0 == slope:
                 continue
             total += residual * residual
             gradient[index] += residual * slope
             normal[index, index] += slope * slope
-        if self.shape is not None:
+        if self.shape is not None and pars.size - len(self.flux) >= 5:
             rows = self.shape.rows(float(pars[2]), float(pars[3]))
             for residual, slope1, slope2 in rows:
                 total += residual * residual

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from balrogutils.errors import ConfigError
 from balrogutils.fitting.flags import FitFlag
-from balrogutils.fitting.kernels import evaluate_psf
 from balrogutils.fitting.mixture import COELLIP
+from balrogutils.fitting.mixturekernels import evaluate_psf
 from balrogutils.fitting.observation import LocalWCS, PSFStamp
 from balrogutils.fitting.solver import DAMPING_START, judge, propose, scaled_norm
 

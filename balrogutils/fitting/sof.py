@@ -13,7 +13,8 @@ from balrogutils.errors import FitError
 from balrogutils.fitting.catalogue import Rows, epoch_rows, magnitude, model_rows
 from balrogutils.fitting.flags import FitFlag, ImageFlag, ObjectFlag
 from balrogutils.fitting.galaxy import fit_galaxy, round_statistics, template_flux
-from balrogutils.fitting.mixture import Profile, make_round, moments, profile
+from balrogutils.fitting.mixture import make_round, moments
+from balrogutils.fitting.models import model
 from balrogutils.fitting.observation import Observation, Stack, stack
 from balrogutils.fitting.priors import CenPrior, CosmosSersic, Flat, GPriorBA, JointPrior, Normal, Prior, TwoSidedErf
 from balrogutils.fitting.psffit import PSFFit, PSFOptions, fit_psf, psf_components
@@ -86,7 +87,7 @@ class Fitter:
         self.settings = settings
         self.bands = bands
         self.model = settings.model
-        self.profile: Profile = profile(settings.model)
+        self.profile = model(settings.model)
         self.prior = _joint_prior(settings, len(bands))
         lm = settings.max_pars.lm_pars
         self.options = LMOptions(lm.maxfev, lm.ftol, lm.xtol)
