@@ -15,9 +15,9 @@ from balrogutils.fitting.mixture import make_round
 from balrogutils.fitting.models import Model
 from balrogutils.fitting.observation import Observation, Stack
 from balrogutils.fitting.priors import JointPrior
-from balrogutils.fitting.psffit import template_sums
 from balrogutils.fitting.scene import Scene, single_links
 from balrogutils.fitting.solver import LMOptions
+from balrogutils.fitting.template import template_sums
 
 __all__ = ["Round", "TemplateFlux", "fit_galaxy", "round_statistics", "template_flux"]
 

@@ -20,7 +20,7 @@ from balrogutils.fitting.gaussians import MAX_EXTRA, STRIDE, WINDOW
 from balrogutils.fitting.kernels import MERGE, Links, Sources, gram, images
 from balrogutils.fitting.models import Components, Model
 from balrogutils.fitting.observation import Stack
-from balrogutils.fitting.priors import JointPrior
+from balrogutils.fitting.priors import Flat, JointPrior
 
 __all__ = ["Accuracy", "Scene", "single_links"]
 
@@ -89,6 +89,49 @@ def _assemble(matrix, data, pars, place, flux, owner, normal, gradient):
                 # m' (m - d) - d' m = m' m - 2 d' m
                 chi2 += pars[at[a]] * (slope - one[a, nvector])
     return chi2
+
+
+@njit(cache=True)
+def _linear_fluxes(matrix, templates, flux, solved, pars):
+    """Set the solved fluxes of all bands to the minimum of chi^2; False where there is none."""
+    nsource = templates.shape[0]
+    lower, right = np.empty((nsource, nsource)), np.empty(nsource)
+    chosen = np.empty(nsource, np.int64)
+    for band in range(matrix.shape[0]):
+        one = matrix[band]
+        n = 0
+        for k in range(nsource):
+            if solved[flux[k, band]]:
+                chosen[n] = k
+                n += 1
+        for i in range(n):
+            a = templates[chosen[i]]
+            if not one[a, a] > 0.0:
+                return False
+            right[i] = one[a, one.shape[1] - 1]
+            for k in range(nsource):
+                if not solved[flux[k, band]]:
+                    right[i] -= one[a, templates[k]] * pars[flux[k, band]]
+            for j in range(i + 1):
+                total = one[a, templates[chosen[j]]]
+                for k in range(j):
+                    total -= lower[i, k] * lower[j, k]
+                if i == j:
+                    # Templates that are alike to 12 digits have no fluxes of their own.
+                    if not total > 1e-12 * one[a, a]:
+                        return False
+                    lower[i, i] = math.sqrt(total)
+                else:
+                    lower[i, j] = total / lower[j, j]
+            for k in range(i):
+                right[i] -= lower[i, k] * right[k]
+            right[i] /= lower[i, i]
+        for i in range(n - 1, -1, -1):
+            for k in range(i + 1, n):
+                right[i] -= lower[k, i] * right[k]
+            right[i] /= lower[i, i]
+            pars[flux[chosen[i], band]] = right[i]
+    return True
 
 
 class Scene:
@@ -276,46 +319,42 @@ class Scene:
         Without informative priors this is one linear system for each band; curved priors take a few Gauss-Newton
         steps. Where it does not end, the fluxes are left a step away from the best ones, which a fit can mend.
         """
+        best = pars.copy()
+        if not _linear_fluxes(matrix, self._templates, self.flux, self.solved, best):
+            return
         for band in range(self.data.nband):
-            places = self.flux[:, band]
-            chosen = np.flatnonzero(self.free[places])
-            if not chosen.size:
-                continue
-            at = self._templates
-            among = matrix[band][np.ix_(at, at)]
-            data = matrix[band][at, -1]
-            kernel = among[np.ix_(chosen, chosen)]
-            if not np.all(np.diag(kernel) > 0.0):
-                continue
-            flux = pars[places].copy()
-            for _ in range(_FLUX_STEPS):
-                hessian = kernel.copy()
-                slope = (among @ flux - data)[chosen]
-                curved = False
-                for k, source in enumerate(chosen):
-                    prior = self.priors[source]
-                    if prior is not None:
-                        residual, by_flux = prior.flux[band].row(float(flux[source]))
-                        if residual != 0.0 or by_flux != 0.0:
-                            if not math.isfinite(residual):
-                                return
-                            curved = True
-                            hessian[k, k] += by_flux * by_flux
-                            slope[k] += residual * by_flux
-                try:
-                    step = slope / hessian[0, 0] if chosen.size == 1 else np.linalg.solve(hessian, slope)
-                except np.linalg.LinAlgError:
-                    return
-                flux[chosen] -= step
-                for source in chosen:
-                    prior = self.priors[source]
-                    if prior is not None:
-                        low, high = prior.flux[band].support
-                        flux[source] = min(max(flux[source], low), high)
-                if not curved or float(step @ hessian @ step) < 1e-10:
-                    break
-            if np.all(np.isfinite(flux)):
-                pars[places] = flux
+            rows = [
+                (0.0, 0.0) if prior is None else prior.flux[band].row(float(best[place]))
+                for prior, place in zip(self.priors, self.flux[:, band], strict=True)
+            ]
+            if any(row != (0.0, 0.0) for row in rows):
+                self._solve_curved(matrix[band], band, best)
+        if np.all(np.isfinite(best)):
+            pars[:] = best
+
+    def _solve_curved(self, matrix: F64, band: int, pars: F64) -> None:
+        """Set the free fluxes of one band to the minimum of chi^2 with informative priors, from the one without."""
+        places = self.flux[:, band]
+        chosen = np.flatnonzero(self.free[places])
+        among = matrix[np.ix_(self._templates, self._templates)]
+        data = matrix[self._templates, -1]
+        priors = [one.flux[band] if one is not None else Flat(-math.inf, math.inf) for one in self.priors]
+        low, high = np.transpose([one.support for one in priors])
+        flux = np.minimum(np.maximum(pars[places], low), high)
+        for _ in range(_FLUX_STEPS):
+            rows = np.array([one.row(float(value)) for one, value in zip(priors, flux, strict=True)])
+            if not np.all(np.isfinite(rows)):
+                return
+            slope = (among @ flux - data + rows[:, 0] * rows[:, 1])[chosen]
+            hessian = (among + np.diag(rows[:, 1] ** 2))[np.ix_(chosen, chosen)]
+            try:
+                step = np.linalg.solve(hessian, slope)
+            except np.linalg.LinAlgError:
+                return
+            flux[chosen] = np.minimum(np.maximum(flux[chosen] - step, low[chosen]), high[chosen])
+            if not float(step @ hessian @ step) > 1e-10:
+                break
+        pars[places[chosen]] = flux[chosen]
 
     def prior(self, pars: F64, normal: F64, gradient: F64, *, stepping: bool = False) -> float:
         """Add the prior rows of all sources to the normal equations; returns their sum of squares."""

@@ -17,7 +17,7 @@ from balrogutils.fitting.mixture import make_round, moments
 from balrogutils.fitting.models import model
 from balrogutils.fitting.observation import Observation, Stack, stack
 from balrogutils.fitting.priors import CenPrior, CosmosSersic, Flat, GPriorBA, JointPrior, Normal, Prior, TwoSidedErf
-from balrogutils.fitting.psffit import PSFFit, PSFOptions, fit_psf, psf_components
+from balrogutils.fitting.psffit import PSFFit, PSFOptions, fit_psf, psf_family
 from balrogutils.fitting.solver import LMOptions
 from balrogutils.fitting.weights import WeightRules, prepare
 from balrogutils.masks import mask_of
@@ -93,7 +93,7 @@ class Fitter:
         self.options = LMOptions(lm.maxfev, lm.ftol, lm.xtol)
         psf = settings.psf_pars
         self.psf_options = PSFOptions(
-            psf_components(psf.model), psf.ntry, psf.lm_pars.maxfev, psf.lm_pars.ftol, psf.lm_pars.xtol
+            *psf_family(psf.model), psf.ntry, psf.lm_pars.maxfev, psf.lm_pars.ftol, psf.lm_pars.xtol
         )
         self.rules = WeightRules(
             image_flags=settings.image_flags2check,
