@@ -14,7 +14,8 @@ from balrogutils.fitting.scene import Accuracy, Scene, single_links
 PSF = np.array([[0.2756, 0, 0, 0.06, 0.003, 0.07], [0.5582, 0, 0, 0.16, 0.003, 0.15], [0.1662, 0, 0, 0.47, 0.01, 0.5]])
 PSF[:, 0] /= PSF[:, 0].sum()
 # Values of the parameters of a profile away from any special one.
-EXTRAS = {"bdf": [0.37], "bd": [0.3, 0.37]}
+EXTRAS = {"bdf": [0.37], "bd": [0.3, 0.37], "bdf_true": [0.37], "sersic": [2.3]}
+NAMES = ["gauss", "turb", "exp", "dev", "bdf", "bd", "point", "sersic", "exp_true", "dev_true", "bdf_true"]
 
 
 def exact(table, wcs, shape):
@@ -96,7 +97,7 @@ def tables(scene, name, pars):
             yield k, mixture.convolve([*pars[:5], flux], scene.models[0].profile(extra), PSF)
 
 
-@pytest.mark.parametrize("name", ["gauss", "turb", "exp", "dev", "bdf", "bd", "point"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("case", range(3))
 def test_f5_normal_equations_are_derivatives(name, case):
     """Normal matrix and gradient against central differences of images by exp of every pixel, window included."""
@@ -128,7 +129,7 @@ def test_f5_normal_equations_are_derivatives(name, case):
     assert (np.abs(gradient - np.einsum("aeij,eij->a", jacobian, weights * residual)) / size).max() < 1e-7
 
 
-@pytest.mark.parametrize("name", ["gauss", "turb", "exp", "dev", "bdf", "bd", "point"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("case", range(4))
 def test_f5_derivative_images(name, case):
     """Each derivative image against central differences: 1e-7 of the column's largest value."""

@@ -9,11 +9,24 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
 
 from balrogutils.errors import FitError, did_you_mean
 from balrogutils.fitting.mixture import PROFILES, Profile
+from balrogutils.fitting.sersicbank import read_bank
 
-__all__ = ["BulgeDisk", "Components", "FixedProfile", "Model", "PointSource", "composite", "model", "model_names"]
+__all__ = [
+    "BulgeDisk",
+    "Components",
+    "FixedProfile",
+    "Model",
+    "PointSource",
+    "Sersic",
+    "composite",
+    "model",
+    "model_names",
+    "true_profile",
+]
 
 F64 = NDArray[np.float64]
 LN10 = math.log(10.0)
@@ -145,10 +158,56 @@ def composite(fracdev: float, ratio: float) -> FixedProfile:
     return FixedProfile(Profile("cm", *mixture.components(values)[:2]))
 
 
+class Sersic(Model):
+    """A Sersic profile of free index n, untruncated, from the mixture bank; T is r50^2 / ln 2.
+
+    For n = 1/2 this T is that of the Gaussian; for others it is no second moment, which wings would rule.
+    """
+
+    def __init__(self) -> None:
+        indices, flux, sigma = read_bank()
+        self.name = "sersic"
+        self.extras = (Parameter("n", float(indices[0]), float(indices[-1]), 1.5),)
+        self._flux = CubicSpline(np.log(indices), flux, axis=0)
+        self._size = CubicSpline(np.log(indices), np.log(2.0 * math.log(2.0) * sigma**2), axis=0)
+
+    def components(self, values: F64) -> Components:
+        """Return the Gaussians of index n and their slopes by it."""
+        n = float(values[0])
+        if not self.extras[0].low <= n <= self.extras[0].high:
+            raise FitError(f"the Sersic index {n:g} is outside the bank")
+        x = math.log(n)
+        f = np.exp(self._size(x))
+        return Components(self._flux(x), f, self._flux(x, 1)[:, None] / n, (f * self._size(x, 1))[:, None] / n)
+
+
+def true_profile(name: str, n: float, size: float) -> Profile:
+    """Return the mixture of the true Sersic profile of index n, where T is `size` times r50^2.
+
+    With `size` that of a mixture of truncated wings, T means the same half-light radius in both (M 3.4).
+    """
+    indices, flux, sigma = read_bank()
+    at = int(np.flatnonzero(indices == n)[0])
+    return Profile(name, flux[at], 2.0 * sigma[at] ** 2 / size)
+
+
+# T / r50^2 of the mixtures of exp and dev (M 3.4).
+_EXP_SIZE, _DEV_SIZE = 2.09122736, 6.32491128
+
+
 _MAKERS: dict[str, Callable[[], Model]] = {
     **{name: lambda table=table: FixedProfile(table) for name, table in PROFILES.items()},  # type: ignore[misc]
     "point": PointSource,
     "bdf": lambda: BulgeDisk("bdf", PROFILES["exp"], PROFILES["dev"]),
+    "exp_true": lambda: FixedProfile(true_profile("exp_true", 1.0, _EXP_SIZE)),
+    "dev_true": lambda: FixedProfile(true_profile("dev_true", 4.0, _DEV_SIZE)),
+    "bdf_true": lambda: BulgeDisk(
+        "bdf_true",
+        true_profile("exp_true", 1.0, _EXP_SIZE),
+        true_profile("dev_true", 4.0, _DEV_SIZE),
+        moments=False,
+    ),
+    "sersic": Sersic,
     "bd": lambda: BulgeDisk("bd", PROFILES["exp"], PROFILES["dev"], ratio=True),
 }
 _MODELS: dict[str, Model] = {}
