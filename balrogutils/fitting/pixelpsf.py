@@ -49,14 +49,23 @@ def _transform(p, covariances, nrow, ncol, out):
         q = math.exp(-cc * dc * dc)
         for i in range(nrow):
             k = dr * (i if 2 * i <= nrow else i - nrow)
-            # The row begins at its first column, and ends where nothing is left beyond its peak.
-            e = p[m] * math.exp(-0.5 * rr * k * k)
-            ratio = math.exp(-rc * k * dc - 0.5 * cc * dc * dc)
+            # A row begins at its largest value, so that nothing overflows on the way.
+            peak = -rc * k / (cc * dc) if cc > 0.0 else 0.0
+            top = int(min(max(peak + 0.5, 0.0), half - 1.0))
+            x = top * dc
+            first = p[m] * math.exp(-0.5 * (rr * k * k + 2.0 * rc * k * x + cc * x * x))
+            up = math.exp(-(rc * k + cc * (x + 0.5 * dc)) * dc)
             line = out[i]
-            for j in range(half):
+            e, ratio = first, up
+            for j in range(top, half):
                 line[j] += e
                 e *= ratio
                 ratio *= q
+            e, ratio = first, q / up if up > 0.0 else 0.0
+            for j in range(top - 1, -1, -1):
+                e *= ratio
+                ratio *= q
+                line[j] += e
 
 
 class PSFResiduals:
@@ -79,10 +88,11 @@ class PSFResiduals:
             image = np.asarray(stamp.image, np.float64)
             wcs = LocalWCS(*data.wcs[number]).at(stamp.row, stamp.col)
             used = mixture[mixture[:, 0] != 0.0]
-            left = image / image.sum() - render_table(used, *image.shape, np.array(wcs), WINDOW)
+            nrow, ncol = image.shape
+            left = image / image.sum() - render_table(used, nrow, ncol, np.array(wcs), WINDOW)
             shape = (
-                next_fast_len(int(data.nrow[number]) + image.shape[0], real=True),
-                next_fast_len(int(data.ncol[number]) + image.shape[1], real=True),
+                next_fast_len(int(data.nrow[number]) + nrow, real=True),
+                next_fast_len(int(data.ncol[number]) + ncol, real=True),
             )
             self._transforms.append((rfft2(left, shape), shape, stamp))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -118,6 +119,104 @@ class TwoSidedErf:
 
 
 @dataclass(frozen=True)
+class Sinh:
+    """Nearly flat within `scale` of `mean` and steep outside: residual sinh((x - mean) / scale)."""
+
+    mean: float
+    scale: float
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """Everywhere that the residual is a number."""
+        return self.mean - 300.0 * self.scale, self.mean + 300.0 * self.scale
+
+    def row(self, x: float) -> tuple[float, float]:
+        """Return the residual and its slope."""
+        z = (x - self.mean) / self.scale
+        return (math.sinh(z), math.cosh(z) / self.scale) if abs(z) <= 300.0 else _OUT
+
+
+@dataclass(frozen=True)
+class LogNormal:
+    """ln x is Gaussian; `mean` and `sigma` are those of x. The peak has residual 0."""
+
+    mean: float
+    sigma: float
+
+    def __post_init__(self) -> None:
+        if not (self.mean > 0.0 and self.sigma > 0.0):
+            raise FitError(f"a log-normal prior needs a positive mean and width, not {self}")
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """Positive numbers."""
+        return 1e-300, math.inf
+
+    def row(self, x: float) -> tuple[float, float]:
+        """Return sqrt(-2 ln p / p_max), negative below the peak, and its slope."""
+        if not x > 0.0:
+            return _OUT
+        variance = math.log1p((self.sigma / self.mean) ** 2)
+        # -2 ln p = (ln x - mu)^2 / s^2 + 2 ln x + constant is a square of the distance of ln x to the peak, mu - s^2.
+        z = (math.log(x / self.mean) + 1.5 * variance) / math.sqrt(variance)
+        return z, 1.0 / (x * math.sqrt(variance))
+
+
+@dataclass(frozen=True)
+class GaussianMixture:
+    """A sum of Gaussians of one number, as the prior of fracdev."""
+
+    weights: tuple[float, ...]
+    means: tuple[float, ...]
+    variances: tuple[float, ...]
+
+    def _terms(self, x: float) -> tuple[float, float]:
+        """Return ln p and its slope."""
+        weights, means, variances = (np.array(values) for values in (self.weights, self.means, self.variances))
+        logs = np.log(weights / weights.sum()) - 0.5 * np.log(2.0 * math.pi * variances)
+        logs -= 0.5 * (x - means) ** 2 / variances
+        top = float(logs.max())
+        shares = np.exp(logs - top)
+        total = float(shares.sum())
+        return top + math.log(total), float(shares @ ((means - x) / variances)) / total
+
+    def lnp(self, x: float) -> float:
+        """Return ln p."""
+        return self._terms(x)[0]
+
+    @cached_property
+    def _peak(self) -> float:
+        low, high = min(self.means), max(self.means)
+        grid = np.linspace(low, high, 2001) if high > low else np.array([low])
+        return max(self.lnp(float(x)) for x in grid)
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """Everywhere."""
+        return _EVERYWHERE
+
+    def row(self, x: float) -> tuple[float, float]:
+        """Return sqrt(-2 ln p / p_max) and its slope; p_max on a grid of the means."""
+        value, slope = self._terms(x)
+        residual = math.sqrt(max(2.0 * (self._peak - value), 0.0))
+        return (residual, -slope / residual) if residual > 1e-8 else (0.0, 0.0)
+
+
+# fracdev of the DES Y3 runs (M 4.10).
+FRACDEV_Y3 = GaussianMixture(
+    (0.07219169, 0.03931063, 0.06144639, 0.02342249, 0.05680965, 0.07317471, 0.07112629, 0.05102051, 0.03397887,
+     0.06657475, 0.02908218, 0.01747496, 0.06998605, 0.00772567, 0.02882283, 0.04503099, 0.06212688, 0.06761242,
+     0.0502267, 0.07285532),
+    (-0.0621139, 0.48460298, -0.16349622, 0.81232456, 0.1555424, -0.08928717, -0.12935131, 0.25287222, 0.5998589,
+     0.01771045, -0.21265698, 0.90599701, -0.02775166, 1.03471975, 0.7096433, 0.36650008, 0.07729925, -0.14636961,
+     -0.18364023, -0.11087039),
+    (0.05039464, 0.14833301, 0.02533687, 0.08991854, 0.11303651, 0.04256832, 0.03219367, 0.13369827, 0.13584953,
+     0.07452398, 0.02094517, 0.0701313, 0.06071257, 0.05520489, 0.11392525, 0.14748899, 0.09209303, 0.02847802,
+     0.02259679, 0.03674909),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
 class CenPrior:
     """Round Gaussian of width `sigma` (arcsec) on both coordinates of the centre."""
 
@@ -158,6 +257,17 @@ class GPriorBA:
             (g1 * h, h + 2.0 * g1 * g1 * slope, cross),
             (g2 * h, cross, h + 2.0 * g2 * g2 * slope),
         ]
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Flat for |g| below `radius`, impossible outside."""
+
+    radius: float = 1.0
+
+    def rows(self, g1: float, g2: float) -> list[tuple[float, float, float]]:
+        """Return no row inside, NaN outside."""
+        return [] if math.hypot(g1, g2) < self.radius else [(math.nan, math.nan, math.nan)]
 
 
 @dataclass(frozen=True)
