@@ -92,6 +92,18 @@ def _assemble(matrix, data, pars, place, flux, owner, normal, gradient):
 
 
 @njit(cache=True)
+def _power(data):
+    """Return sum d^2 w of each band."""
+    out = np.zeros(data.nband)
+    for s in range(data.start.shape[0]):
+        total = 0.0
+        for j in range(data.start[s], data.start[s] + data.nrow[s] * data.ncol[s]):
+            total += data.weight[j] * data.image[j] * data.image[j]
+        out[data.band[s]] += total
+    return out
+
+
+@njit(cache=True)
 def _linear_fluxes(matrix, templates, flux, solved, pars):
     """Set the solved fluxes of all bands to the minimum of chi^2; False where there is none."""
     nsource = templates.shape[0]
@@ -195,11 +207,7 @@ class Scene:
         self.solved &= self.free
         self._index()
         self._matrix = np.empty((data.nband, self._place.size + 1, self._place.size + 1))
-        self.power = np.zeros(data.nband)
-        for number, start in enumerate(data.start):
-            stop = start + data.nrow[number] * data.ncol[number]
-            pixels = data.image[start:stop]
-            self.power[data.band[number]] += float((data.weight[start:stop] * pixels) @ pixels)
+        self.power = _power(data)
 
     def _index(self) -> None:
         """Number the vectors that the Gram matrix must hold."""

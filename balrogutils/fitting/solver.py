@@ -19,6 +19,8 @@ Evaluate = Callable[[F64, F64, F64], float]
 
 DAMPING_START = 1e-3
 DAMPING_MAX = 1e14
+# Fall of chi^2 below which a step needs no evaluation.
+_LAST = 1e-2
 
 
 class Status(enum.IntEnum):
@@ -174,8 +176,9 @@ def minimise(
 
     Notes
     -----
-    It has converged when the undamped step would lower chi^2 by less than `ftol`, that is when the optimum is less
-    than sqrt(ftol) standard errors away, or when a step lowered it, and was predicted to, by less.
+    The last step is taken and not evaluated: where it is short, what it leaves is of its square. That is so when the
+    undamped step lowers chi^2 by less than sqrt(ftol) and 0.01, that is when the optimum is less than a tenth of a
+    standard error away. It has also converged when a step lowered chi^2, and was predicted to, by less than `ftol`.
     """
     pars = np.array(start, float)
     n = pars.size
@@ -199,9 +202,13 @@ def minimise(
         held = ((pars <= bottom) & (gradient > 0.0)) | ((pars >= top) & (gradient < 0.0))
         scale = np.where(held, -1.0, largest * damped)
         small = max(options.ftol * min(chi2, 1.0), noise)
-        if fresh and 0.0 <= propose(normal, gradient, scale, 0.0, step) <= small:
-            status = Status.CONVERGED
-            break
+        if fresh:
+            predicted = propose(normal, gradient, scale, 0.0, step)
+            if 0.0 <= predicted <= max(min(math.sqrt(options.ftol), _LAST), small) and np.all(np.isfinite(step)):
+                pars = np.minimum(np.maximum(pars + step, bottom), top)
+                chi2 -= predicted
+                status = Status.CONVERGED
+                break
         fresh = False
         if nfev >= options.maxfev:
             break
@@ -242,7 +249,8 @@ def minimise(
 
 
 def invert(normal: F64) -> F64 | None:
-    """Return the inverse of a normal matrix; None when it is singular or not positive."""
+    """Return the inverse of a normal matrix; None when it is singular, not positive, or so near it that a parameter
+    has no error of its own beside the others to 6 digits."""
     diagonal = np.diag(normal)
     if not (np.all(np.isfinite(normal)) and np.all(diagonal > 0.0)):
         return None
@@ -250,6 +258,8 @@ def invert(normal: F64) -> F64 | None:
     try:
         lower = np.linalg.cholesky(normal * np.outer(size, size))
     except np.linalg.LinAlgError:
+        return None
+    if not np.diag(lower).min() > 1e-6:
         return None
     half = np.linalg.solve(lower, np.eye(size.size))
     inverse = (half.T @ half) * np.outer(size, size)
