@@ -18,10 +18,11 @@ import numpy as np
 
 from balrogutils.fitting.composite import fit_composite
 from balrogutils.fitting.galaxy import fit_galaxy
+from balrogutils.fitting.jointprior import JointPrior
 from balrogutils.fitting.models import model
 from balrogutils.fitting.observation import LocalWCS, Observation, PSFStamp, stack
 from balrogutils.fitting.pixelpsf import fit_pixelised
-from balrogutils.fitting.priors import FRACDEV_Y3, CenPrior, Flat, GPriorBA, JointPrior, Normal
+from balrogutils.fitting.priors import FRACDEV_Y3, CenPrior, Flat, GPriorBA, Normal
 from balrogutils.fitting.psffit import PSFOptions, fit_psf, psf_family
 from balrogutils.fitting.solver import LMOptions
 

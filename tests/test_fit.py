@@ -12,11 +12,12 @@ from balrogutils.fitting.fit import fit_scene
 from balrogutils.fitting.flags import FitFlag
 from balrogutils.fitting.galaxy import fit_galaxy
 from balrogutils.fitting.gaussians import WINDOW
+from balrogutils.fitting.jointprior import JointPrior
 from balrogutils.fitting.kernels import Links
 from balrogutils.fitting.models import composite, model, model_names
 from balrogutils.fitting.observation import LocalWCS, Observation, stack
 from balrogutils.fitting.pixelpsf import PSFResiduals, fit_pixelised
-from balrogutils.fitting.priors import FRACDEV_Y3, CenPrior, Flat, GPriorBA, JointPrior, Normal
+from balrogutils.fitting.priors import FRACDEV_Y3, CenPrior, Flat, GPriorBA, Normal
 from balrogutils.fitting.psffit import PSFOptions, fit_psf, psf_family
 from balrogutils.fitting.scene import Scene, single_links
 from balrogutils.fitting.solver import LMOptions

@@ -13,10 +13,10 @@ from scipy.optimize import minimize_scalar
 from balrogutils.errors import FitError
 from balrogutils.fitting.fit import Fit, fit_scene
 from balrogutils.fitting.flags import FitFlag
+from balrogutils.fitting.jointprior import JointPrior
 from balrogutils.fitting.kernels import Links
 from balrogutils.fitting.models import composite, model
 from balrogutils.fitting.observation import Stack
-from balrogutils.fitting.priors import JointPrior
 from balrogutils.fitting.scene import Scene, single_links
 from balrogutils.fitting.solver import LMOptions
 

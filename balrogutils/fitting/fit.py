@@ -109,19 +109,19 @@ def _result(scene: Scene, solution: Solution, dof: int, nfev: int) -> Fit:
     npar, pars, free = scene.npar, solution.pars, scene.free
     normal, gradient = solution.normal.copy(), solution.gradient.copy()
     rows, slopes = np.zeros((npar, npar)), np.zeros(npar)
-    penalty = scene.prior(pars, rows, slopes, stepping=True)
+    penalty = scene.prior(solution.at, rows, slopes, stepping=True)
     normal -= rows
     gradient -= slopes
     chi2 = max(solution.chi2 - penalty, 0.0)
     fluxes = scene.flux.ravel()
     if not free[fluxes].all():
-        scene.chi2(pars, normal, gradient, masked=False)
-    amounts = pars[fluxes]
+        scene.chi2(solution.at, normal, gradient, masked=False)
+    amounts = solution.at[fluxes]
     power = float(amounts @ normal[np.ix_(fluxes, fluxes)] @ amounts)
     # The flux rows of the gradient are sum t w (m - d), so this is sum d m w.
     cross = power - float(amounts @ gradient[fluxes])
     s2n = cross / math.sqrt(power) if power > 0.0 else 0.0
-    scene.prior(pars, normal, gradient)
+    scene.prior(solution.at, normal, gradient)
     if not np.all(np.isfinite(normal)):
         return _unfitted(FitFlag.EIG_NOTFINITE, npar, dof, nfev)
     inverse = invert(normal[np.ix_(free, free)])

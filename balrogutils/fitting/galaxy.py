@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from balrogutils.fitting.fit import Fit, fit_scene
 from balrogutils.fitting.flags import FitFlag
+from balrogutils.fitting.jointprior import JointPrior
 from balrogutils.fitting.mixture import make_round
 from balrogutils.fitting.models import Model
 from balrogutils.fitting.observation import Observation, Stack
-from balrogutils.fitting.priors import JointPrior
 from balrogutils.fitting.scene import Scene, single_links
 from balrogutils.fitting.solver import LMOptions
 from balrogutils.fitting.template import template_sums

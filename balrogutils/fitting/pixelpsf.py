@@ -20,12 +20,12 @@ from scipy.fft import irfft2, next_fast_len, rfft2
 
 from balrogutils.fitting.fit import Fit, fit_scene
 from balrogutils.fitting.gaussians import WINDOW
+from balrogutils.fitting.jointprior import JointPrior
 from balrogutils.fitting.kernels import Sources
 from balrogutils.fitting.mixture import covariance
 from balrogutils.fitting.mixturekernels import render_table
 from balrogutils.fitting.models import Model
 from balrogutils.fitting.observation import LocalWCS, PSFStamp, Stack
-from balrogutils.fitting.priors import JointPrior
 from balrogutils.fitting.scene import Scene, single_links
 from balrogutils.fitting.solver import LMOptions
 

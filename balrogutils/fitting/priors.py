@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -13,12 +12,24 @@ from numpy.typing import NDArray
 
 from balrogutils.errors import FitError
 
-__all__ = ["CenPrior", "CosmosSersic", "Flat", "GPriorBA", "JointPrior", "Normal", "Prior", "ShapePrior", "TwoSidedErf"]
+__all__ = [
+    "FRACDEV_Y3",
+    "CenPrior",
+    "CosmosSersic",
+    "Disk",
+    "Flat",
+    "GPriorBA",
+    "GaussianMixture",
+    "LogNormal",
+    "Normal",
+    "Prior",
+    "ShapePrior",
+    "Sinh",
+    "TwoSidedErf",
+]
 
 F64 = NDArray[np.float64]
 _OUT = (math.nan, math.nan)
-# Below this |g| the touching parabola gets no steeper.
-_CUSP = 0.01
 
 
 _EVERYWHERE = (-math.inf, math.inf)
@@ -304,92 +315,3 @@ class CosmosSersic:
         slope = -by_g / residual
         # |g| has no direction at 0; the probability is largest there, so no slope is the right one.
         return [(residual, slope * g1 / g, slope * g2 / g)] if g > 1e-12 else [(residual, 0.0, 0.0)]
-
-
-@dataclass(frozen=True)
-class JointPrior:
-    """Priors of the parameters of one source: v, u, g1, g2, T, those of its profile, flux of each band.
-
-    cen, shape and size may be None for none; a point source has no shape, size and extra parameters, and their
-    priors are not looked at.
-    """
-
-    cen: CenPrior | None
-    shape: ShapePrior | None
-    size: Prior | None
-    flux: Sequence[Prior]
-    extra: Sequence[Prior] = ()
-
-    @property
-    def nrow(self) -> int:
-        """Number of informative rows, as they count in the degrees of freedom."""
-        return (
-            (2 if self.cen else 0)
-            + (self.shape is not None)
-            + (self.size is not None)
-            + len(self.extra)
-            + len(self.flux)
-        )
-
-    def _singles(self, npar: int) -> list[tuple[int, Prior]]:
-        """Return the priors of single numbers and their places among `npar` parameters."""
-        first = npar - len(self.flux)
-        singles = [(first + k, prior) for k, prior in enumerate(self.flux)]
-        if first >= 5:
-            singles += [(5 + k, prior) for k, prior in enumerate(self.extra[: first - 5])]
-            if self.size is not None:
-                singles.append((4, self.size))
-        if self.cen is not None:
-            singles += [(0, self.cen), (1, self.cen)]
-        return singles
-
-    def support(self, npar: int) -> tuple[F64, F64]:
-        """Return the lowest and highest possible value of each of `npar` parameters."""
-        low, high = np.full(npar, -math.inf), np.full(npar, math.inf)
-        for index, prior in self._singles(npar):
-            low[index], high[index] = prior.support
-        return low, high
-
-    def add(self, pars: F64, normal: F64, gradient: F64, *, stepping: bool = False) -> float:
-        """Add the prior rows to the normal equations.
-
-        Parameters
-        ----------
-        pars, gradient : ndarray, shape (npar,)
-            Parameters, and half the gradient of chi^2 (added to).
-        normal : ndarray, shape (npar, npar)
-            Added to.
-        stepping : bool
-            Whether `normal` is to propose steps, not to give errors. A shape prior with a cusp at g = 0 then adds
-            the curvature of the parabola that touches it from above, (d chi^2/2 / d|g|) / |g| in both directions,
-            so that steps end at the cusp and do not jump across it again and again.
-
-        Returns
-        -------
-        float
-            Sum of the squared residuals; NaN where the probability is zero.
-        """
-        total = 0.0
-        for index, prior in self._singles(pars.size):
-            residual, slope = prior.row(float(pars[index]))
-            if residual == 0.0 == slope:
-                continue
-            total += residual * residual
-            gradient[index] += residual * slope
-            normal[index, index] += slope * slope
-        if self.shape is not None and pars.size - len(self.flux) >= 5:
-            rows = self.shape.rows(float(pars[2]), float(pars[3]))
-            for residual, slope1, slope2 in rows:
-                total += residual * residual
-                gradient[2] += residual * slope1
-                gradient[3] += residual * slope2
-                if stepping and len(rows) == 1:
-                    curvature = residual * math.hypot(slope1, slope2) / max(math.hypot(pars[2], pars[3]), _CUSP)
-                    normal[2, 2] += curvature
-                    normal[3, 3] += curvature
-                    continue
-                normal[2, 2] += slope1 * slope1
-                normal[3, 3] += slope2 * slope2
-                normal[2, 3] += slope1 * slope2
-                normal[3, 2] += slope1 * slope2
-        return total

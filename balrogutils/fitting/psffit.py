@@ -95,11 +95,15 @@ def _fit_coellip(image, weight, nrow, ncol, wcs, pars, ncomp, maxfev, ftol, xtol
         if not predicted >= 0.0:
             damping, growth = judge(-1.0, predicted, damping, growth)
             continue
+        small = ftol * chi2
+        if predicted <= small and damping <= DAMPING_START:
+            # So short a step needs no evaluation.
+            pars[:] = pars + step
+            return True, nfev, chi2 - predicted
         trial[:] = pars + step
         trial_chi2 = evaluate_psf(trial, ncomp, image, weight, nrow, ncol, wcs, trial_normal, trial_gradient)
         nfev += 1
         actual = chi2 - trial_chi2 if trial_chi2 >= 0.0 else -1.0
-        small = ftol * chi2
         if actual >= 0.0:
             short = damping < 1.0 and scaled_norm(step, scale) <= xtol * scaled_norm(trial, scale)
             pars[:] = trial

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from balrogutils.errors import FitError
 from balrogutils.fitting.gaussians import MAX_EXTRA, STRIDE, WINDOW
+from balrogutils.fitting.jointprior import JointPrior
 from balrogutils.fitting.kernels import MERGE, Links, Sources, gram, images
 from balrogutils.fitting.models import Components, Model
 from balrogutils.fitting.observation import Stack
-from balrogutils.fitting.priors import Flat, JointPrior
+from balrogutils.fitting.priors import Flat
 
 __all__ = ["Accuracy", "Scene", "single_links"]
 

@@ -13,10 +13,11 @@ from balrogutils.errors import FitError
 from balrogutils.fitting.catalogue import Rows, epoch_rows, magnitude, model_rows
 from balrogutils.fitting.flags import FitFlag, ImageFlag, ObjectFlag
 from balrogutils.fitting.galaxy import fit_galaxy, round_statistics, template_flux
+from balrogutils.fitting.jointprior import JointPrior
 from balrogutils.fitting.mixture import make_round, moments
 from balrogutils.fitting.models import model
 from balrogutils.fitting.observation import Observation, Stack, stack
-from balrogutils.fitting.priors import CenPrior, CosmosSersic, Flat, GPriorBA, JointPrior, Normal, Prior, TwoSidedErf
+from balrogutils.fitting.priors import CenPrior, CosmosSersic, Flat, GPriorBA, Normal, Prior, TwoSidedErf
 from balrogutils.fitting.psffit import PSFFit, PSFOptions, fit_psf, psf_family
 from balrogutils.fitting.solver import LMOptions
 from balrogutils.fitting.weights import WeightRules, prepare

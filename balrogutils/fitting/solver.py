@@ -57,7 +57,8 @@ class LMOptions:
 
 
 class Solution(NamedTuple):
-    """Where a minimisation ended: parameters, chi^2, normal matrix and half gradient there."""
+    """Where a minimisation ended: parameters and chi^2; normal matrix and half gradient at the last point that was
+    evaluated, `at`, a short step before."""
 
     status: Status
     pars: F64
@@ -65,6 +66,7 @@ class Solution(NamedTuple):
     normal: F64
     gradient: F64
     nfev: int
+    at: F64
 
 
 @njit(cache=True)
@@ -191,9 +193,9 @@ def minimise(
     chi2 = evaluate(pars, normal, gradient)
     nfev = 1
     if math.isnan(chi2):
-        return Solution(Status.BAD_START, pars, math.nan, normal, gradient, nfev)
+        return Solution(Status.BAD_START, pars, math.nan, normal, gradient, nfev, pars)
     if not (math.isfinite(chi2) and np.all(np.isfinite(gradient)) and np.all(np.isfinite(normal))):
-        return Solution(Status.NOT_FINITE, pars, math.nan, normal, gradient, nfev)
+        return Solution(Status.NOT_FINITE, pars, math.nan, normal, gradient, nfev, pars)
     largest = np.diag(normal).copy()
     damping, growth = DAMPING_START, 2.0
     status = Status.MAXFEV
@@ -205,10 +207,8 @@ def minimise(
         if fresh:
             predicted = propose(normal, gradient, scale, 0.0, step)
             if 0.0 <= predicted <= max(min(math.sqrt(options.ftol), _LAST), small) and np.all(np.isfinite(step)):
-                pars = np.minimum(np.maximum(pars + step, bottom), top)
-                chi2 -= predicted
-                status = Status.CONVERGED
-                break
+                last = np.minimum(np.maximum(pars + step, bottom), top)
+                return Solution(Status.CONVERGED, last, chi2 - predicted, normal, gradient, nfev, pars)
         fresh = False
         if nfev >= options.maxfev:
             break
@@ -245,7 +245,7 @@ def minimise(
             # No step, however short, lowers chi^2: a minimum as far as the arithmetic can tell, if the slope agrees.
             status = Status.CONVERGED if predicted <= 1e-6 * max(chi2, 1.0) else Status.MAXFEV
             break
-    return Solution(status, pars, chi2, normal, gradient, nfev)
+    return Solution(status, pars, chi2, normal, gradient, nfev, pars)
 
 
 def invert(normal: F64) -> F64 | None:
