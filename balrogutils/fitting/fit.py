@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from balrogutils.fitting.flags import FitFlag
 from balrogutils.fitting.scene import Scene
-from balrogutils.fitting.solver import LMOptions, Solution, Status, invert, minimise
+from balrogutils.fitting.solver import Evaluate, LMOptions, Solution, Status, invert, minimise
 
 __all__ = ["Fit", "fit_scene"]
 
@@ -87,12 +87,14 @@ def fit_scene(scene: Scene, starts: Sequence[F64], options: LMOptions | None = N
         chi2 = scene.chi2(pars, normal, gradient, solve=project)
         return chi2 if math.isnan(chi2) else chi2 + scene.prior(pars, normal, gradient, stepping=True)
 
+    solved = scene.solved if project else None
     low, high = scene.bounds
     flags, nfev = int(FitFlag.NO_ATTEMPT), 0
     for start in starts:
-        solution = minimise(
-            evaluate, start, limits, low=low, high=high, solved=scene.solved if project else None, noise=scene.noise
-        )
+        if scene.straight:
+            solution = minimise(evaluate, start, limits, low=low, high=high, solved=solved, noise=scene.noise)
+        else:
+            solution = _straight(scene, evaluate, start, limits, solved)
         nfev += solution.nfev
         if solution.status is not Status.CONVERGED:
             flags = int(_REASONS[solution.status])
@@ -102,6 +104,32 @@ def fit_scene(scene: Scene, starts: Sequence[F64], options: LMOptions | None = N
             return result
         flags = result.flags
     return _unfitted(flags, npar, dof, nfev)
+
+
+def _straight(
+    scene: Scene, evaluate: Evaluate, start: F64, limits: LMOptions, solved: NDArray[np.bool_] | None
+) -> Solution:
+    """Minimise in the coordinates of `Scene.straighten`."""
+    low, high = scene.bounds
+    first = np.minimum(np.maximum(start, low), high)
+    for part, one in zip(scene.slices, scene.models, strict=True):
+        if not one.straight:
+            # The bounds of T are not those of its coordinate: outside them the prior is impossible, and no step goes.
+            low[part.start + 4], high[part.start + 4] = -np.inf, np.inf
+
+    def stepping(coordinates: F64, normal: F64, gradient: F64) -> float:
+        pars = scene.bend(coordinates)
+        chi2 = evaluate(pars, normal, gradient)
+        coordinates[:], slopes = scene.straighten(pars)
+        normal[:], gradient[:] = slopes.T @ normal @ slopes, slopes.T @ gradient
+        return chi2
+
+    found = minimise(stepping, scene.straighten(first)[0], limits, low=low, high=high, solved=solved, noise=scene.noise)
+    at = scene.bend(found.at)
+    back = np.linalg.inv(scene.straighten(at)[1])
+    return found._replace(
+        pars=scene.bend(found.pars), at=at, normal=back.T @ found.normal @ back, gradient=back.T @ found.gradient
+    )
 
 
 def _result(scene: Scene, solution: Solution, dof: int, nfev: int) -> Fit:

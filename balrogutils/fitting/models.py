@@ -71,6 +71,22 @@ class Model:
         """Names of all parameters but the fluxes, in the order of the parameter vector."""
         return ("v", "u") if self.point else ("v", "u", "g1", "g2", "T", *(one.name for one in self.extras))
 
+    def straighten(self, pars: F64) -> tuple[F64, F64]:
+        """Return the parameters in coordinates in which a fit goes straighter, and d pars / d coordinates.
+
+        `bend` goes back; a model without such coordinates returns its parameters as they are.
+        """
+        return pars, np.eye(pars.size)
+
+    def bend(self, coordinates: F64) -> F64:
+        """Return the parameters of coordinates of `straighten`."""
+        return coordinates
+
+    @property
+    def straight(self) -> bool:
+        """Whether the parameters are their own coordinates."""
+        return True
+
     def profile(self, values: F64 | None = None) -> Profile:
         """Return the table at these values of `extras`, or at their starts."""
         at = np.array([one.start for one in self.extras]) if values is None else np.asarray(values, float)
@@ -122,12 +138,41 @@ class BulgeDisk(Model):
         self.extras = (Parameter("logTratio", -3.0, 3.0, 0.0), fracdev) if ratio else (fracdev,)
         self._sums = (float(disk.p @ disk.f), float(bulge.p @ bulge.f)) if moments else (1.0, 1.0)
 
+    @property
+    def straight(self) -> bool:
+        """Whether there is no ratio of sizes: T, the ratio and fracdev are a curved valley."""
+        return not self.ratio
+
+    def _moment(self, fracdev: float, times: float) -> float:
+        return (1.0 - fracdev) * self._sums[0] + fracdev * times * self._sums[1]
+
+    def straighten(self, pars: F64) -> tuple[F64, F64]:
+        """Return the parameters with T_e, the size of the disk, for T, and d pars / d coordinates."""
+        slopes = np.eye(pars.size)
+        if not self.ratio:
+            return pars, slopes
+        times, fracdev = 10.0 ** float(pars[5]), float(pars[6])
+        moment = self._moment(fracdev, times)
+        out = pars.copy()
+        out[4] = pars[4] / moment
+        slopes[4, 4] = moment
+        slopes[4, 5] = out[4] * fracdev * times * self._sums[1] * LN10
+        slopes[4, 6] = out[4] * (times * self._sums[1] - self._sums[0])
+        return out, slopes
+
+    def bend(self, coordinates: F64) -> F64:
+        """Return the parameters of coordinates of `straighten`."""
+        out = coordinates.copy()
+        if self.ratio:
+            out[4] *= self._moment(float(coordinates[6]), 10.0 ** float(coordinates[5]))
+        return out
+
     def components(self, values: F64) -> Components:
         """Return disk and bulge, and the slopes by logTratio (bd) and fracdev."""
         fracdev = float(values[-1])
         times = 10.0 ** float(values[0]) if self.ratio else 1.0
         disk_sum, bulge_sum = self._sums
-        moment = (1.0 - fracdev) * disk_sum + fracdev * times * bulge_sum
+        moment = self._moment(fracdev, times)
         if not moment > 0.0:
             raise FitError(f"the second moment of a bulge and disk with fracdev {fracdev:g} is not positive")
         scale = 1.0 / moment

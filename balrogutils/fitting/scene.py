@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from balrogutils.errors import FitError
+from balrogutils.fitting.algebra import assemble, data_power, linear_fluxes
 from balrogutils.fitting.gaussians import MAX_EXTRA, STRIDE, WINDOW
 from balrogutils.fitting.jointprior import JointPrior
 from balrogutils.fitting.kernels import MERGE, Links, Sources, gram, images
@@ -57,94 +57,6 @@ def single_links(data: Stack, psf: F64, residual: F64 | None = None) -> Links:
         np.zeros(1) if residual is None else residual,
         np.full(count, -1) if residual is None else data.start,
     )
-
-
-@njit(cache=True)
-def _assemble(matrix, data, pars, place, flux, owner, normal, gradient):
-    """Fill the normal equations from Gram matrices and return chi^2.
-
-    place : int64 [nvector], the parameter of a derivative, or -1 for a template; flux : int64 [nsource, nband]; owner
-    : int64 [nvector], the source of a vector.
-    """
-    nband, nvector = matrix.shape[0], place.shape[0]
-    normal[:, :] = 0.0
-    gradient[:] = 0.0
-    chi2 = 0.0
-    at = np.empty(nvector, np.int64)
-    scale = np.empty(nvector)
-    for band in range(nband):
-        one = matrix[band]
-        chi2 += data[band]
-        for a in range(nvector):
-            amount = pars[flux[owner[a], band]]
-            at[a] = place[a] if place[a] >= 0 else flux[owner[a], band]
-            scale[a] = amount if place[a] >= 0 else 1.0
-        for a in range(nvector):
-            slope = -one[a, nvector]
-            for b in range(nvector):
-                if place[b] < 0:
-                    slope += one[a, b] * pars[at[b]]
-                normal[at[a], at[b]] += scale[a] * scale[b] * one[a, b]
-            gradient[at[a]] += scale[a] * slope
-            if place[a] < 0:
-                # m' (m - d) - d' m = m' m - 2 d' m
-                chi2 += pars[at[a]] * (slope - one[a, nvector])
-    return chi2
-
-
-@njit(cache=True)
-def _power(data):
-    """Return sum d^2 w of each band."""
-    out = np.zeros(data.nband)
-    for s in range(data.start.shape[0]):
-        total = 0.0
-        for j in range(data.start[s], data.start[s] + data.nrow[s] * data.ncol[s]):
-            total += data.weight[j] * data.image[j] * data.image[j]
-        out[data.band[s]] += total
-    return out
-
-
-@njit(cache=True)
-def _linear_fluxes(matrix, templates, flux, solved, pars):
-    """Set the solved fluxes of all bands to the minimum of chi^2; False where there is none."""
-    nsource = templates.shape[0]
-    lower, right = np.empty((nsource, nsource)), np.empty(nsource)
-    chosen = np.empty(nsource, np.int64)
-    for band in range(matrix.shape[0]):
-        one = matrix[band]
-        n = 0
-        for k in range(nsource):
-            if solved[flux[k, band]]:
-                chosen[n] = k
-                n += 1
-        for i in range(n):
-            a = templates[chosen[i]]
-            if not one[a, a] > 0.0:
-                return False
-            right[i] = one[a, one.shape[1] - 1]
-            for k in range(nsource):
-                if not solved[flux[k, band]]:
-                    right[i] -= one[a, templates[k]] * pars[flux[k, band]]
-            for j in range(i + 1):
-                total = one[a, templates[chosen[j]]]
-                for k in range(j):
-                    total -= lower[i, k] * lower[j, k]
-                if i == j:
-                    # Templates that are alike to 12 digits have no fluxes of their own.
-                    if not total > 1e-12 * one[a, a]:
-                        return False
-                    lower[i, i] = math.sqrt(total)
-                else:
-                    lower[i, j] = total / lower[j, j]
-            for k in range(i):
-                right[i] -= lower[i, k] * right[k]
-            right[i] /= lower[i, i]
-        for i in range(n - 1, -1, -1):
-            for k in range(i + 1, n):
-                right[i] -= lower[k, i] * right[k]
-            right[i] /= lower[i, i]
-            pars[flux[chosen[i], band]] = right[i]
-    return True
 
 
 class Scene:
@@ -208,7 +120,7 @@ class Scene:
         self.solved &= self.free
         self._index()
         self._matrix = np.empty((data.nband, self._place.size + 1, self._place.size + 1))
-        self.power = _power(data)
+        self.power = data_power(data)
 
     def _index(self) -> None:
         """Number the vectors that the Gram matrix must hold."""
@@ -311,7 +223,7 @@ class Scene:
             return math.nan
         if solve:
             self._solve(found, pars)
-        chi2 = _assemble(found, self.power, pars, self._place, self.flux, self._owner, normal, gradient)
+        chi2 = assemble(found, self.power, pars, self._place, self.flux, self._owner, normal, gradient)
         if masked:
             self._mask(normal, gradient)
         return max(float(chi2), 0.0)
@@ -329,7 +241,7 @@ class Scene:
         steps. Where it does not end, the fluxes are left a step away from the best ones, which a fit can mend.
         """
         best = pars.copy()
-        if not _linear_fluxes(matrix, self._templates, self.flux, self.solved, best):
+        if not linear_fluxes(matrix, self._templates, self.flux, self.solved, best):
             return
         for band in range(self.data.nband):
             rows = [
@@ -364,6 +276,30 @@ class Scene:
             if not float(step @ hessian @ step) > 1e-10:
                 break
         pars[places[chosen]] = flux[chosen]
+
+    @property
+    def straight(self) -> bool:
+        """Whether a fit steps in the parameters themselves; so it does where not all shape parameters are free."""
+        return all(
+            one.straight or not self.free[part.start : part.start + len(one.names)].all()
+            for one, part in zip(self.models, self.slices, strict=True)
+        )
+
+    def straighten(self, pars: F64) -> tuple[F64, F64]:
+        """Return coordinates in which a fit goes straighter, and d pars / d coordinates."""
+        out, slopes = pars.copy(), np.eye(self.npar)
+        for one, part in zip(self.models, self.slices, strict=True):
+            if not one.straight and self.free[part.start : part.start + len(one.names)].all():
+                out[part], slopes[part, part] = one.straighten(pars[part])
+        return out, slopes
+
+    def bend(self, coordinates: F64) -> F64:
+        """Return the parameters of coordinates of `straighten`."""
+        out = coordinates.copy()
+        for one, part in zip(self.models, self.slices, strict=True):
+            if not one.straight and self.free[part.start : part.start + len(one.names)].all():
+                out[part] = one.bend(coordinates[part])
+        return out
 
     def prior(self, pars: F64, normal: F64, gradient: F64, *, stepping: bool = False) -> float:
         """Add the prior rows of all sources to the normal equations; returns their sum of squares."""

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["LMOptions", "Solution", "Status", "invert", "judge", "minimise", "propose"]
+__all__ = ["Evaluate", "LMOptions", "Solution", "Status", "invert", "judge", "minimise", "propose"]
 
 F64 = NDArray[np.float64]
 Evaluate = Callable[[F64, F64, F64], float]
