@@ -19,7 +19,7 @@ def test_a_gaussian_without_determinant_is_refused():
 
 
 @pytest.mark.parametrize("name", sorted(mixture.PROFILES))
-def test_tables_have_unit_flux_and_size(name):
+def test_g1_tables_have_unit_flux_and_size(name):
     profile = mixture.profile(name)
     assert profile.p.sum() == pytest.approx(1.0, abs=1e-15)
     assert (profile.p * profile.f).sum() == pytest.approx(1.0, abs=1e-15)
@@ -35,7 +35,7 @@ def test_tables_have_unit_flux_and_size(name):
         ("turb", 0.76321856, 1.37833615, 0.18333297),
     ],
 )
-def test_sizes_of_profiles(name, r50, fwhm, power):
+def test_g2_sizes_of_profiles(name, r50, fwhm, power):
     p, f = mixture.profile(name).p, mixture.profile(name).f
 
     def inside(r):
@@ -50,13 +50,16 @@ def test_sizes_of_profiles(name, r50, fwhm, power):
     assert pairs.sum() == pytest.approx(power, rel=1e-6)
 
 
-def test_shapes_there_and_back_and_shear_addition():
+def test_g5_shapes_there_and_back_and_shear_addition():
     g = np.array([[0.2, 0.1], [-0.6, 0.3], [0.0, 0.0], [0.05, -0.9]])
     assert np.allclose(np.transpose(mixture.e_to_g(*mixture.g_to_e(*g.T))), g, atol=1e-14)
     assert mixture.add_shear(0.2, 0.1, 0.02, -0.01) == pytest.approx((0.2196963296, 0.0888546507), abs=1e-10)
+    # A rotation by 45 degrees turns a shape by 90: (g1, g2) -> (g2, -g1) as the axes turn.
+    turned = complex(0.2, 0.1) * np.exp(-2j * np.pi / 4)
+    assert (turned.real, turned.imag) == pytest.approx((0.1, -0.2), abs=1e-15)
 
 
-def test_convolution_adds_moments_and_divides_the_psf_out():
+def test_g3_convolution_adds_moments_and_divides_the_psf_out():
     psf = np.array([[0.5, 0.3, -0.2, 0.1, 0.01, 0.12], [1.5, 0.3, -0.2, 0.3, -0.02, 0.25]])
     galaxy = [0.1, -0.05, 0.2, -0.1, 0.7, 250.0]
     table = mixture.convolve(galaxy, mixture.profile("exp"), psf)

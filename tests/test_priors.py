@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 
 from balrogutils.errors import FitError
-from balrogutils.fitting.priors import CenPrior, CosmosSersic, Flat, GPriorBA, JointPrior, Normal, TwoSidedErf
+from balrogutils.fitting.jointprior import JointPrior
+from balrogutils.fitting.priors import (
+    FRACDEV_Y3,
+    CenPrior,
+    CosmosSersic,
+    Disk,
+    Flat,
+    GaussianMixture,
+    GPriorBA,
+    LogNormal,
+    Normal,
+    Sinh,
+    TwoSidedErf,
+)
 
 
 def slope_of(prior, x, h=1e-6):
@@ -31,7 +44,7 @@ def test_outside_is_nan():
 
 
 @pytest.mark.parametrize(("x", "lnp"), [(-1.0, -0.693147), (-0.95, -0.274108), (-0.9, -0.081915)])
-def test_two_sided_erf_values(x, lnp):
+def test_f9_two_sided_erf_values(x, lnp):
     prior = TwoSidedErf(-1, 0.1, 1e6, 1e5)
     assert -0.5 * prior.row(x)[0] ** 2 == pytest.approx(lnp, abs=2e-6)
 
@@ -46,7 +59,7 @@ def test_two_sided_erf_is_silent_inside():
     assert TwoSidedErf(-1e4, 1.0, 1e9, 0.25e8).row(300.0) == (0.0, 0.0)
 
 
-def test_cosmos_sersic_values():
+def test_f9_cosmos_sersic_values():
     got = [CosmosSersic().rows(g * 0.6, g * 0.8)[0][0] for g in (0, 0.1, 0.3, 0.6, 0.8, 0.95)]
     assert got == pytest.approx([2.0389, 2.3371, 2.8251, 3.3090, 4.0846, 5.2673], abs=1e-4)
 
@@ -62,7 +75,7 @@ def test_shape_slopes(prior, g):
         assert row[1:] == pytest.approx((by_1, by_2), rel=1e-6, abs=1e-7)
 
 
-def test_ba_is_its_formula_and_smooth_at_zero():
+def test_f9_ba_is_its_formula_and_smooth_at_zero():
     prior = GPriorBA(0.3)
     for g1, g2 in ((0.2, 0.1), (0.0015, 0.002), (0.0, 0.0)):
         gg = g1 * g1 + g2 * g2
@@ -88,3 +101,59 @@ def test_joint_prior_adds_rows(stepping):
         ends = [prior.add(pars + s * step, np.zeros((7, 7)), np.zeros(7)) for s in (1, -1)]
         assert gradient[k] == pytest.approx((ends[0] - ends[1]) / 4e-6, rel=1e-6)
     assert np.all(np.linalg.eigvalsh(normal) > -1e-12)
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [Sinh(1.0, 0.3), LogNormal(2.0, 0.7), FRACDEV_Y3, GaussianMixture((1.0, 2.0), (0.0, 1.0), (0.2, 0.1))],
+)
+@pytest.mark.parametrize("x", [0.1, 0.45, 1.6, 3.0])
+def test_f9_residual_squares_are_minus_two_ln_p(prior, x):
+    assert prior.row(x)[1] == pytest.approx(slope_of(prior, x), rel=1e-5, abs=1e-7)
+    if isinstance(prior, LogNormal):
+        variance = math.log1p((0.7 / 2.0) ** 2)
+
+        def lnp(y):
+            return -0.5 * (math.log(y) - math.log(2.0) + variance / 2) ** 2 / variance - math.log(y)
+
+        peak = 2.0 * math.exp(-1.5 * variance)
+        assert prior.row(x)[0] ** 2 == pytest.approx(-2 * (lnp(x) - lnp(peak)), rel=1e-9)
+    if isinstance(prior, GaussianMixture):
+        weights, means, variances = (np.array(v) for v in (prior.weights, prior.means, prior.variances))
+        p = weights / weights.sum() @ (np.exp(-0.5 * (x - means) ** 2 / variances) / np.sqrt(2 * np.pi * variances))
+        assert prior.lnp(x) == pytest.approx(math.log(p), rel=1e-12)
+        assert prior.row(x)[0] ** 2 - prior.row(0.7)[0] ** 2 == pytest.approx(
+            -2 * (prior.lnp(x) - prior.lnp(0.7)), abs=1e-6
+        )
+
+
+def test_f9_samples_of_ba_have_the_tabled_moments():
+    """Mean |g| and rms of a component of the density itself, by integration (M 4.10)."""
+    g = np.linspace(0, 1, 4001)[1:-1]
+    for sigma, mean, rms in ((0.2, 0.23044, 0.18356), (0.3, 0.30989, 0.24561)):
+        prior = GPriorBA(sigma)
+        density = g * [math.exp(-0.5 * sum(row[0] ** 2 for row in prior.rows(x, 0.0))) for x in g]
+        density /= density.sum()
+        assert density @ g == pytest.approx(mean, rel=1e-3)
+        assert math.sqrt(0.5 * density @ g**2) == pytest.approx(rms, rel=1e-3)
+
+
+def test_disk_is_flat_inside():
+    assert Disk(0.8).rows(0.5, 0.5) == []
+    assert math.isnan(Disk(0.8).rows(0.8, 0.1)[0][0])
+
+
+def test_point_sources_have_priors_of_centre_and_flux_alone():
+    prior = JointPrior(CenPrior(0.2), GPriorBA(0.3), Flat(0, 1), [Normal(5, 1)])
+    normal, gradient = np.zeros((3, 3)), np.zeros(3)
+    assert prior.add(np.array([0.1, 0.0, 6.0]), normal, gradient) == pytest.approx(1.25)
+    assert np.diag(normal) == pytest.approx([25, 25, 1])
+    assert prior.support(3)[0].tolist() == [-math.inf] * 3
+
+
+def test_errors_of_a_round_shape_under_a_cusp_are_finite():
+    prior = JointPrior(None, CosmosSersic(), None, [Flat(0, 1)])
+    for g in ((0.0, 0.0), (1e-5, 0.0), (0.2, -0.1)):
+        normal = np.zeros((6, 6))
+        prior.add(np.array([0, 0, *g, 0.5, 0.5]), normal, np.zeros(6))
+        assert np.linalg.eigvalsh(normal[2:4, 2:4]).min() > 0.5

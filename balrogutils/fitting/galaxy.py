@@ -9,35 +9,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from balrogutils.fitting.fit import Fit, fit_scene
 from balrogutils.fitting.flags import FitFlag
-from balrogutils.fitting.kernels import evaluate_galaxy
-from balrogutils.fitting.mixture import Profile, make_round
+from balrogutils.fitting.jointprior import JointPrior
+from balrogutils.fitting.mixture import make_round
+from balrogutils.fitting.models import Model
 from balrogutils.fitting.observation import Observation, Stack
-from balrogutils.fitting.priors import JointPrior
-from balrogutils.fitting.psffit import template_sums
-from balrogutils.fitting.solver import LMOptions, Status, invert, minimise
+from balrogutils.fitting.scene import Scene, single_links
+from balrogutils.fitting.solver import LMOptions
+from balrogutils.fitting.template import template_sums
 
-__all__ = ["GalaxyFit", "Round", "TemplateFlux", "fit_galaxy", "round_statistics", "template_flux"]
+__all__ = ["Round", "TemplateFlux", "fit_galaxy", "round_statistics", "template_flux"]
 
 F64 = NDArray[np.float64]
-
-
-class GalaxyFit(NamedTuple):
-    """Result of one model fit.
-
-    flags : `FitFlag` bits; pars, [5 + nband] : v, u (arcsec), g1, g2, T (arcsec^2), fluxes; cov0 : inverse normal
-    matrix with prior rows; cov : cov0 scaled by the residual variance; chi2per : (chi^2 + prior rows) / dof; dof :
-    pixels - parameters; s2n : of the model, sum d m w / sqrt(sum m^2 w); nfev : evaluations of all tries.
-    """
-
-    flags: int
-    pars: F64
-    cov0: F64
-    cov: F64
-    chi2per: float
-    dof: int
-    s2n: float
-    nfev: int
 
 
 class TemplateFlux(NamedTuple):
@@ -58,15 +42,10 @@ class Round(NamedTuple):
     psf_size: float
 
 
-def _unfitted(flags: int, npar: int, nfev: int) -> GalaxyFit:
-    bad = np.full((npar, npar), math.nan)
-    return GalaxyFit(int(flags), np.full(npar, math.nan), bad, bad, math.nan, 0, math.nan, nfev)
-
-
 def fit_galaxy(
-    data: Stack, psf: F64, shape: Profile, prior: JointPrior | None, starts: Sequence[F64], options: LMOptions
-) -> GalaxyFit:
-    """Fit v, u, g1, g2, T and a flux per band to all stamps.
+    data: Stack, psf: F64, model: Model, prior: JointPrior | None, starts: Sequence[F64], options: LMOptions
+) -> Fit:
+    """Fit one source at the centre of every stamp.
 
     Parameters
     ----------
@@ -74,8 +53,8 @@ def fit_galaxy(
         Stamps of all bands.
     psf : ndarray, shape (nstamp, npsf, 6)
         PSF mixture of each stamp, as a star of flux 1 looks there.
-    shape : Profile
-        Radial profile.
+    model : Model
+        Its profile.
     prior : JointPrior or None
         None fits the pixels alone.
     starts : sequence of ndarray
@@ -85,82 +64,21 @@ def fit_galaxy(
 
     Returns
     -------
-    GalaxyFit
-        Not-a-number results with flags when nothing converged.
-
-    Notes
-    -----
-    Errors follow the convention of the DES catalogues: the inverse normal matrix, prior rows included, times
-    s^2 = chi^2_pixels / (npix - npar), so that they account for weights that are wrong by a common factor. `cov0`
-    is without s^2.
+    Fit
+        Parameters v, u, g1, g2, T, those of the profile, and fluxes; not-a-number with flags when nothing converged.
     """
-    npar = 5 + data.nband
-    dof = data.npix - npar
-    if dof <= 0:
-        return _unfitted(FitFlag.ZERO_DOF, npar, 0)
-
-    def on_pixels(pars: F64, normal: F64, gradient: F64) -> float:
-        chi2 = evaluate_galaxy(
-            pars,
-            shape.p,
-            shape.f,
-            data.image,
-            data.weight,
-            data.start,
-            data.nrow,
-            data.ncol,
-            data.band,
-            data.wcs,
-            psf,
-            normal,
-            gradient,
-        )
-        return float(chi2) if chi2 >= 0.0 else math.nan
-
-    def evaluate(pars: F64, normal: F64, gradient: F64) -> float:
-        chi2 = on_pixels(pars, normal, gradient)
-        return chi2 if prior is None or math.isnan(chi2) else chi2 + prior.add(pars, normal, gradient, stepping=True)
-
-    reasons = {
-        Status.MAXFEV: FitFlag.MAXITER,
-        Status.BAD_START: FitFlag.GMIX_RANGE_ERROR,
-        Status.NOT_FINITE: FitFlag.LM_FUNC_NOTFINITE,
-    }
-    flags, nfev = int(FitFlag.NO_ATTEMPT), 0
-    for start in starts:
-        solution = minimise(evaluate, start, options)
-        nfev += solution.nfev
-        if solution.status is not Status.CONVERGED:
-            flags = int(reasons[solution.status])
-            continue
-        pars = solution.pars
-        normal, gradient = np.empty((npar, npar)), np.empty(npar)
-        variance = on_pixels(pars, normal, gradient) / dof
-        fluxes = pars[5:]
-        power = float(fluxes @ normal[5:, 5:] @ fluxes)
-        # The flux rows of the gradient are sum t w (m - d), so this is sum d m w.
-        cross = power - float(fluxes @ gradient[5:])
-        s2n = cross / math.sqrt(power) if power > 0.0 else 0.0
-        chi2 = variance * dof + (0.0 if prior is None else prior.add(pars, normal, gradient))
-        cov0 = invert(normal)
-        if cov0 is None:
-            flags = int(FitFlag.LM_SINGULAR_MATRIX)
-            continue
-        if not variance > 0.0:
-            flags = int(FitFlag.NONPOS_VAR)
-            continue
-        return GalaxyFit(0, pars, cov0, cov0 * variance, chi2 / dof, dof, s2n, nfev)
-    return _unfitted(flags, npar, nfev)
+    scene = Scene(data, [model], single_links(data, psf), [prior])
+    return fit_scene(scene, starts, options)
 
 
-def round_statistics(data: Stack, psf: F64, shape: Profile, pars: F64, psf_shapes: F64) -> Round:
+def round_statistics(data: Stack, psf: F64, model: Model, pars: F64, psf_shapes: F64) -> Round:
     """Return s/n and sizes of the fit made round, comparable between sheared and unsheared objects.
 
     Parameters
     ----------
-    data, psf, shape
-        As in `fit_galaxy`.
-    pars : ndarray, shape (5 + nband,)
+    data, psf, model
+        As in `fit_galaxy`; not a point source.
+    pars : ndarray, shape (npar,)
         Best fit.
     psf_shapes : ndarray, shape (nstamp, 2)
         Sum of the weights and round T of the PSF of each stamp.
@@ -169,27 +87,14 @@ def round_statistics(data: Stack, psf: F64, shape: Profile, pars: F64, psf_shape
     gg = float(pars[2] ** 2 + pars[3] ** 2)
     rounded[2:4] = 0.0
     rounded[4] = pars[4] * (1.0 - gg) / (1.0 + gg)
-    npar = pars.size
-    normal, gradient = np.empty((npar, npar)), np.empty(npar)
-    chi2 = evaluate_galaxy(
-        rounded,
-        shape.p,
-        shape.f,
-        data.image,
-        data.weight,
-        data.start,
-        data.nrow,
-        data.ncol,
-        data.band,
-        data.wcs,
-        np.array([make_round(mixture) for mixture in psf]),
-        normal,
-        gradient,
-    )
+    scene = Scene(data, [model], single_links(data, np.array([make_round(mixture) for mixture in psf])))
+    normal, gradient = np.empty((pars.size, pars.size)), np.empty(pars.size)
+    chi2 = scene.chi2(rounded, normal, gradient)
     psf_size = float(psf_shapes[:, 0] @ psf_shapes[:, 1] / psf_shapes[:, 0].sum())
     if not chi2 >= 0.0:
         return Round(int(FitFlag.GMIX_RANGE_ERROR), math.nan, float(rounded[4]), psf_size)
-    s2n = math.sqrt(max(float(pars[5:] @ normal[5:, 5:] @ pars[5:]), 0.0))
+    fluxes = scene.flux[0]
+    s2n = math.sqrt(max(float(pars[fluxes] @ normal[np.ix_(fluxes, fluxes)] @ pars[fluxes]), 0.0))
     return Round(0, s2n, float(rounded[4]), psf_size)
 
 

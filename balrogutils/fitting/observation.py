@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from balrogutils.errors import FitError
@@ -119,6 +121,20 @@ class Stack(NamedTuple):
     nband: int
 
 
+@njit(cache=True)
+def _check(image, weight):
+    """Set pixels of weight 0 to 0 and return how many are used; -1 where one of them cannot be."""
+    used = 0
+    for j in range(image.shape[0]):
+        if weight[j] == 0.0:
+            image[j] = 0.0
+            continue
+        if not (0.0 < weight[j] < math.inf and math.isfinite(image[j])):
+            return -1
+        used += 1
+    return used
+
+
 def stack(bands: Sequence[Sequence[Observation]]) -> Stack:
     """Pack observations, band by band, for the kernels.
 
@@ -142,10 +158,9 @@ def stack(bands: Sequence[Sequence[Observation]]) -> Stack:
             raise FitError("the WCS derivatives of a stamp are singular")
     image = np.concatenate([np.asarray(epoch.image, np.float64).ravel() for _, epoch in flat])
     weight = np.concatenate([np.asarray(epoch.weight, np.float64).ravel() for _, epoch in flat])
-    used = weight > 0.0
-    if not np.all(np.isfinite(weight)) or np.any(weight < 0.0) or not np.all(np.isfinite(image[used])):
+    used = _check(image, weight)
+    if used < 0:
         raise FitError("a weight is negative or not finite, or a used pixel is not finite")
-    image[~used] = 0.0
     shapes = np.array([epoch.image.shape for _, epoch in flat], np.int64)
     sizes = shapes.prod(axis=1)
     return Stack(
@@ -156,6 +171,6 @@ def stack(bands: Sequence[Sequence[Observation]]) -> Stack:
         np.ascontiguousarray(shapes[:, 1]),
         np.array([number for number, _ in flat], np.int64),
         np.array([epoch.wcs for _, epoch in flat], np.float64),
-        int(used.sum()),
+        int(used),
         len(bands),
     )

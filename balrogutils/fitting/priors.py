@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -12,16 +12,36 @@ from numpy.typing import NDArray
 
 from balrogutils.errors import FitError
 
-__all__ = ["CenPrior", "CosmosSersic", "Flat", "GPriorBA", "JointPrior", "Normal", "Prior", "ShapePrior", "TwoSidedErf"]
+__all__ = [
+    "FRACDEV_Y3",
+    "CenPrior",
+    "CosmosSersic",
+    "Disk",
+    "Flat",
+    "GPriorBA",
+    "GaussianMixture",
+    "LogNormal",
+    "Normal",
+    "Prior",
+    "ShapePrior",
+    "Sinh",
+    "TwoSidedErf",
+]
 
 F64 = NDArray[np.float64]
 _OUT = (math.nan, math.nan)
-# Below this |g| the touching parabola gets no steeper.
-_CUSP = 0.01
+
+
+_EVERYWHERE = (-math.inf, math.inf)
 
 
 class Prior(Protocol):
     """A prior of one number."""
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """Ends of the range outside which the probability is zero; a fit keeps inside."""
+        ...
 
     def row(self, x: float) -> tuple[float, float]:
         """Return the residual and its slope at `x`; NaN where the probability is zero."""
@@ -43,6 +63,11 @@ class Flat:
     low: float
     high: float
 
+    @property
+    def support(self) -> tuple[float, float]:
+        """The two ends."""
+        return self.low, self.high
+
     def row(self, x: float) -> tuple[float, float]:
         """Return (0, 0) inside, NaN outside."""
         return (0.0, 0.0) if self.low <= x <= self.high else _OUT
@@ -60,6 +85,11 @@ class Normal:
     def __post_init__(self) -> None:
         if not self.sigma > 0.0:
             raise FitError(f"a Gaussian prior needs a positive width, not {self.sigma}")
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """The two ends."""
+        return self.low, self.high
 
     def row(self, x: float) -> tuple[float, float]:
         """Return ((x - mean) / sigma, 1 / sigma)."""
@@ -79,6 +109,11 @@ class TwoSidedErf:
         if not (self.width_low > 0.0 and self.width_high > 0.0 and self.low < self.high):
             raise FitError(f"a TwoSidedErf prior needs min < max and positive widths, not {self}")
 
+    @property
+    def support(self) -> tuple[float, float]:
+        """Everywhere."""
+        return _EVERYWHERE
+
     def row(self, x: float) -> tuple[float, float]:
         """Return sqrt(-2 ln p), negative on the low side, and its slope."""
         a, b = (x - self.low) / self.width_low, (self.high - x) / self.width_high
@@ -95,10 +130,113 @@ class TwoSidedErf:
 
 
 @dataclass(frozen=True)
+class Sinh:
+    """Nearly flat within `scale` of `mean` and steep outside: residual sinh((x - mean) / scale)."""
+
+    mean: float
+    scale: float
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """Everywhere that the residual is a number."""
+        return self.mean - 300.0 * self.scale, self.mean + 300.0 * self.scale
+
+    def row(self, x: float) -> tuple[float, float]:
+        """Return the residual and its slope."""
+        z = (x - self.mean) / self.scale
+        return (math.sinh(z), math.cosh(z) / self.scale) if abs(z) <= 300.0 else _OUT
+
+
+@dataclass(frozen=True)
+class LogNormal:
+    """ln x is Gaussian; `mean` and `sigma` are those of x. The peak has residual 0."""
+
+    mean: float
+    sigma: float
+
+    def __post_init__(self) -> None:
+        if not (self.mean > 0.0 and self.sigma > 0.0):
+            raise FitError(f"a log-normal prior needs a positive mean and width, not {self}")
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """Positive numbers."""
+        return 1e-300, math.inf
+
+    def row(self, x: float) -> tuple[float, float]:
+        """Return sqrt(-2 ln p / p_max), negative below the peak, and its slope."""
+        if not x > 0.0:
+            return _OUT
+        variance = math.log1p((self.sigma / self.mean) ** 2)
+        # -2 ln p = (ln x - mu)^2 / s^2 + 2 ln x + constant is a square of the distance of ln x to the peak, mu - s^2.
+        z = (math.log(x / self.mean) + 1.5 * variance) / math.sqrt(variance)
+        return z, 1.0 / (x * math.sqrt(variance))
+
+
+@dataclass(frozen=True)
+class GaussianMixture:
+    """A sum of Gaussians of one number, as the prior of fracdev."""
+
+    weights: tuple[float, ...]
+    means: tuple[float, ...]
+    variances: tuple[float, ...]
+
+    def _terms(self, x: float) -> tuple[float, float]:
+        """Return ln p and its slope."""
+        weights, means, variances = (np.array(values) for values in (self.weights, self.means, self.variances))
+        logs = np.log(weights / weights.sum()) - 0.5 * np.log(2.0 * math.pi * variances)
+        logs -= 0.5 * (x - means) ** 2 / variances
+        top = float(logs.max())
+        shares = np.exp(logs - top)
+        total = float(shares.sum())
+        return top + math.log(total), float(shares @ ((means - x) / variances)) / total
+
+    def lnp(self, x: float) -> float:
+        """Return ln p."""
+        return self._terms(x)[0]
+
+    @cached_property
+    def _peak(self) -> float:
+        low, high = min(self.means), max(self.means)
+        grid = np.linspace(low, high, 2001) if high > low else np.array([low])
+        return max(self.lnp(float(x)) for x in grid)
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """Everywhere."""
+        return _EVERYWHERE
+
+    def row(self, x: float) -> tuple[float, float]:
+        """Return sqrt(-2 ln p / p_max) and its slope; p_max on a grid of the means."""
+        value, slope = self._terms(x)
+        residual = math.sqrt(max(2.0 * (self._peak - value), 0.0))
+        return (residual, -slope / residual) if residual > 1e-8 else (0.0, 0.0)
+
+
+# fracdev of the DES Y3 runs (M 4.10).
+FRACDEV_Y3 = GaussianMixture(
+    (0.07219169, 0.03931063, 0.06144639, 0.02342249, 0.05680965, 0.07317471, 0.07112629, 0.05102051, 0.03397887,
+     0.06657475, 0.02908218, 0.01747496, 0.06998605, 0.00772567, 0.02882283, 0.04503099, 0.06212688, 0.06761242,
+     0.0502267, 0.07285532),
+    (-0.0621139, 0.48460298, -0.16349622, 0.81232456, 0.1555424, -0.08928717, -0.12935131, 0.25287222, 0.5998589,
+     0.01771045, -0.21265698, 0.90599701, -0.02775166, 1.03471975, 0.7096433, 0.36650008, 0.07729925, -0.14636961,
+     -0.18364023, -0.11087039),
+    (0.05039464, 0.14833301, 0.02533687, 0.08991854, 0.11303651, 0.04256832, 0.03219367, 0.13369827, 0.13584953,
+     0.07452398, 0.02094517, 0.0701313, 0.06071257, 0.05520489, 0.11392525, 0.14748899, 0.09209303, 0.02847802,
+     0.02259679, 0.03674909),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
 class CenPrior:
     """Round Gaussian of width `sigma` (arcsec) on both coordinates of the centre."""
 
     sigma: float
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """Everywhere."""
+        return _EVERYWHERE
 
     def row(self, x: float) -> tuple[float, float]:
         """Return the row of one coordinate."""
@@ -130,6 +268,17 @@ class GPriorBA:
             (g1 * h, h + 2.0 * g1 * g1 * slope, cross),
             (g2 * h, cross, h + 2.0 * g2 * g2 * slope),
         ]
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Flat for |g| below `radius`, impossible outside."""
+
+    radius: float = 1.0
+
+    def rows(self, g1: float, g2: float) -> list[tuple[float, float, float]]:
+        """Return no row inside, NaN outside."""
+        return [] if math.hypot(g1, g2) < self.radius else [(math.nan, math.nan, math.nan)]
 
 
 @dataclass(frozen=True)
@@ -166,65 +315,3 @@ class CosmosSersic:
         slope = -by_g / residual
         # |g| has no direction at 0; the probability is largest there, so no slope is the right one.
         return [(residual, slope * g1 / g, slope * g2 / g)] if g > 1e-12 else [(residual, 0.0, 0.0)]
-
-
-@dataclass(frozen=True)
-class JointPrior:
-    """Priors of the vector v, u, g1, g2, T, flux of each band."""
-
-    cen: CenPrior | None
-    shape: ShapePrior | None
-    size: Prior
-    flux: Sequence[Prior]
-
-    @property
-    def nrow(self) -> int:
-        """Number of informative rows, as they count in the degrees of freedom."""
-        return (2 if self.cen else 0) + (1 if self.shape else 0) + 1 + len(self.flux)
-
-    def add(self, pars: F64, normal: F64, gradient: F64, *, stepping: bool = False) -> float:
-        """Add the prior rows to the normal equations.
-
-        Parameters
-        ----------
-        pars, gradient : ndarray, shape (5 + nband,)
-            Parameters, and half the gradient of chi^2 (added to).
-        normal : ndarray, shape (5 + nband, 5 + nband)
-            Added to.
-        stepping : bool
-            Whether `normal` is to propose steps, not to give errors. A shape prior with a cusp at g = 0 then adds
-            the curvature of the parabola that touches it from above, (d chi^2/2 / d|g|) / |g| in both directions,
-            so that steps end at the cusp and do not jump across it again and again.
-
-        Returns
-        -------
-        float
-            Sum of the squared residuals; NaN where the probability is zero.
-        """
-        total = 0.0
-        singles: list[tuple[int, Prior]] = [(4, self.size), *((5 + k, prior) for k, prior in enumerate(self.flux))]
-        if self.cen is not None:
-            singles += [(0, self.cen), (1, self.cen)]
-        for index, prior in singles:
-            residual, slope = prior.row(float(pars[index]))
-            if residual == 0.0 == slope:
-                continue
-            total += residual * residual
-            gradient[index] += residual * slope
-            normal[index, index] += slope * slope
-        if self.shape is not None:
-            rows = self.shape.rows(float(pars[2]), float(pars[3]))
-            for residual, slope1, slope2 in rows:
-                total += residual * residual
-                gradient[2] += residual * slope1
-                gradient[3] += residual * slope2
-                if stepping and len(rows) == 1:
-                    curvature = residual * math.hypot(slope1, slope2) / max(math.hypot(pars[2], pars[3]), _CUSP)
-                    normal[2, 2] += curvature
-                    normal[3, 3] += curvature
-                    continue
-                normal[2, 2] += slope1 * slope1
-                normal[3, 3] += slope2 * slope2
-                normal[2, 3] += slope1 * slope2
-                normal[3, 2] += slope1 * slope2
-        return total

@@ -1,4 +1,4 @@
-"""PSF stamps: coelliptical Gaussian mixtures, and the stamp itself as a template."""
+"""PSF stamps as Gaussian mixtures: coelliptical ones, turbulence, and free ones by expectation maximisation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from numba import njit
 from numpy.typing import NDArray
 
 from balrogutils.errors import ConfigError
+from balrogutils.fitting.emfit import EMOptions, em_mixture
+from balrogutils.fitting.fit import fit_scene
 from balrogutils.fitting.flags import FitFlag
-from balrogutils.fitting.kernels import evaluate_psf
-from balrogutils.fitting.mixture import COELLIP
-from balrogutils.fitting.observation import LocalWCS, PSFStamp
-from balrogutils.fitting.solver import DAMPING_START, judge, propose, scaled_norm
+from balrogutils.fitting.gaussians import WINDOW
+from balrogutils.fitting.mixture import COELLIP, convolve, covariance, e_to_g, moments
+from balrogutils.fitting.mixturekernels import evaluate_psf, render_table
+from balrogutils.fitting.models import model
+from balrogutils.fitting.observation import LocalWCS, Observation, PSFStamp, stack
+from balrogutils.fitting.scene import Scene, single_links
+from balrogutils.fitting.solver import DAMPING_START, LMOptions, judge, propose, scaled_norm
 
-__all__ = ["PSFFit", "PSFOptions", "fit_psf", "psf_components", "psf_is_usable", "template_sums"]
+__all__ = ["PSFFit", "PSFOptions", "fit_psf", "psf_family", "psf_is_usable"]
 
 F64 = NDArray[np.float64]
 # A mixture whose centre is farther from the centre of its stamp, in pixels, is not one of this PSF.
@@ -24,13 +29,17 @@ _MAX_SHIFT = 2.0
 
 
 class PSFOptions(NamedTuple):
-    """How PSF mixtures are fit: components, tries, evaluations a try, relative fall of chi^2 and step that end it."""
+    """How PSF mixtures are fit: family and number of Gaussians, tries, evaluations a try, relative fall of chi^2 and
+    step that end it; and the limits of expectation maximisation.
+    """
 
+    family: str = "coellip"
     ncomp: int = 3
     ntry: int = 4
     maxfev: int = 300
     ftol: float = 1e-6
     xtol: float = 1e-6
+    em: EMOptions = EMOptions()
 
 
 class PSFFit(NamedTuple):
@@ -50,15 +59,16 @@ class PSFFit(NamedTuple):
     s2n: float
 
 
-def psf_components(model: str) -> int:
-    """Return the number of Gaussians of ``gauss`` or ``coellip<N>``.
+def psf_family(model: str) -> tuple[str, int]:
+    """Return family and number of Gaussians of ``gauss``, ``turb``, ``coellip<N>`` or ``em<N>``.
 
     Raises
     ------
     ConfigError
         For any other PSF model.
     """
-    names = {"gauss": 1, **{f"coellip{n}": n for n in COELLIP}}
+    names = {"gauss": ("coellip", 1), "turb": ("turb", 3)}
+    names |= {f"{family}{n}": (family, n) for family in ("coellip", "em") for n in COELLIP}
     if model not in names:
         raise ConfigError(
             f"the PSF model {model!r} is not available", key="psf_pars.model", remedy="use one of " + ", ".join(names)
@@ -85,11 +95,15 @@ def _fit_coellip(image, weight, nrow, ncol, wcs, pars, ncomp, maxfev, ftol, xtol
         if not predicted >= 0.0:
             damping, growth = judge(-1.0, predicted, damping, growth)
             continue
+        small = ftol * chi2
+        if predicted <= small and damping <= DAMPING_START:
+            # So short a step needs no evaluation.
+            pars[:] = pars + step
+            return True, nfev, chi2 - predicted
         trial[:] = pars + step
         trial_chi2 = evaluate_psf(trial, ncomp, image, weight, nrow, ncol, wcs, trial_normal, trial_gradient)
         nfev += 1
         actual = chi2 - trial_chi2 if trial_chi2 >= 0.0 else -1.0
-        small = ftol * chi2
         if actual >= 0.0:
             short = damping < 1.0 and scaled_norm(step, scale) <= xtol * scaled_norm(trial, scale)
             pars[:] = trial
@@ -114,8 +128,74 @@ def psf_is_usable(psf: PSFStamp | None) -> bool:
     return bool(inside and np.all(np.isfinite(psf.image)) and psf.image.sum() > 0.0 and psf.image.max() > 0.0)
 
 
+def _start_size(image: F64, wcs: LocalWCS) -> float:
+    """Return T of the Gaussian with the area above half maximum, enlarged by what Moffat wings add."""
+    return 1.2 * float(np.count_nonzero(image > 0.5 * image.max())) * wcs.area / (math.pi * math.log(2.0))
+
+
+def _coellip(
+    image: F64, weight: F64, wcs: LocalWCS, options: PSFOptions, jitter: np.random.Generator | None
+) -> tuple[int, F64]:
+    """Return flags and the coelliptical mixture around the centre of `wcs`."""
+    n, total = options.ncomp, float(image.sum())
+    p, f = COELLIP[n]
+    pars = np.concatenate([np.zeros(4), np.log(f * _start_size(image, wcs)), p * total / p.sum()])
+    if jitter is not None:
+        pars[:2] += jitter.uniform(-0.1, 0.1, 2) * wcs.scale
+        pars[2:4] += jitter.uniform(-0.05, 0.05, 2)
+        pars[4 : 4 + n] += jitter.uniform(-0.3, 0.3, n)
+        pars[4 + n :] *= jitter.uniform(0.8, 1.2, n)
+    nrow, ncol = image.shape
+    converged, _, chi2 = _fit_coellip(
+        image.ravel(), weight.ravel(), nrow, ncol, np.array(wcs), pars, n, options.maxfev, options.ftol, options.xtol
+    )
+    flags = 0 if converged else FitFlag.MAXITER if math.isfinite(chi2) else FitFlag.LM_FUNC_NOTFINITE
+    rows = [
+        (amount, pars[0], pars[1], *covariance(pars[2], pars[3], math.exp(size)))
+        for size, amount in zip(pars[4 : 4 + n], pars[4 + n :], strict=True)
+    ]
+    return int(flags), np.array(rows)
+
+
+def _turbulence(
+    image: F64, weight: F64, wcs: LocalWCS, options: PSFOptions, jitter: np.random.Generator | None
+) -> tuple[int, F64]:
+    """Return flags and the mixture of a turbulent atmosphere around the centre of `wcs`."""
+    data = stack([[Observation(image, weight, wcs, None)]])
+    scene = Scene(data, [model("turb")], single_links(data, np.array([[[1.0, 0, 0, 0, 0, 0]]])))
+    start = np.array([0.0, 0.0, 0.0, 0.0, _start_size(image, wcs), float(image.sum())])
+    if jitter is not None:
+        start[:4] += jitter.uniform(-0.05, 0.05, 4)
+        start[4] *= jitter.uniform(0.8, 1.2)
+    fit = fit_scene(scene, [start], LMOptions(options.maxfev, options.ftol, options.xtol))
+    return fit.flags, convolve(start if fit.flags else fit.pars, model("turb").profile())
+
+
+def _maximised(
+    image: F64, weight: F64, wcs: LocalWCS, options: PSFOptions, jitter: np.random.Generator | None
+) -> tuple[int, F64]:
+    """Return flags and the mixture of expectation maximisation around the centre of `wcs`."""
+    variance = 0.5 * _start_size(image, wcs) / wcs.area
+    row, col = wcs.row0, wcs.col0
+    if jitter is not None:
+        variance *= jitter.uniform(0.8, 1.2)
+        row, col = row + jitter.uniform(-0.2, 0.2), col + jitter.uniform(-0.2, 0.2)
+    table, converged = em_mixture(image, row, col, variance, options.ncomp, options.em)
+    flags = 0 if converged else FitFlag.MAXITER
+    jacobian = np.array([[wcs.dvdrow, wcs.dvdcol], [wcs.dudrow, wcs.dudcol]])
+    out = table.copy()
+    out[:, 1], out[:, 2] = wcs.sky(table[:, 1], table[:, 2])
+    for one, sky in zip(table, out, strict=True):
+        matrix = jacobian @ np.array([[one[3], one[4]], [one[4], one[5]]]) @ jacobian.T
+        sky[3:] = matrix[0, 0], matrix[0, 1], matrix[1, 1]
+    return int(flags), out
+
+
+_FAMILIES = {"coellip": _coellip, "turb": _turbulence, "em": _maximised}
+
+
 def fit_psf(psf: PSFStamp, wcs: LocalWCS, options: PSFOptions, jitter: np.random.Generator | None = None) -> PSFFit:
-    """Fit a coelliptical mixture to a PSF stamp.
+    """Fit a mixture to a PSF stamp.
 
     Parameters
     ----------
@@ -124,9 +204,9 @@ def fit_psf(psf: PSFStamp, wcs: LocalWCS, options: PSFOptions, jitter: np.random
     wcs : LocalWCS
         Derivatives at the object; the centre is taken from the stamp.
     options : PSFOptions
-        Number of Gaussians and limits.
+        Family, number of Gaussians and limits.
     jitter : numpy.random.Generator, optional
-        Where second and later tries get their starts from; without it there is one try.
+        Where second and later tries get their starts from; without it there is one try, which is always the same.
 
     Returns
     -------
@@ -135,136 +215,39 @@ def fit_psf(psf: PSFStamp, wcs: LocalWCS, options: PSFOptions, jitter: np.random
     """
     image = np.ascontiguousarray(psf.image, np.float64)
     nrow, ncol = image.shape
-    n = options.ncomp
-    peak, total = float(image.max()), float(image.sum())
+    total = float(image.sum())
     # psf stamps carry no errors; only the relative scale of chi^2 depends on this.
-    weight = np.full(image.size, (1000.0 / peak) ** 2)
-    local = np.array(wcs.at(psf.row, psf.col))
-    # T of the Gaussian with the area above half maximum, enlarged by what Moffat wings add.
-    start_size = 1.2 * float(np.count_nonzero(image > 0.5 * peak)) * wcs.area / (math.pi * math.log(2.0))
-    p, f = COELLIP[n]
-    flags = 0
+    weight = np.full(image.shape, (1000.0 / float(image.max())) ** 2)
+    local = wcs.at(psf.row, psf.col)
+    fit = _FAMILIES[options.family]
+    flags, mixture = FitFlag.NO_ATTEMPT, np.zeros((options.ncomp, 6))
+    counts = g1 = g2 = size = 0.0
     for attempt in range(options.ntry if jitter is not None else 1):
-        pars = np.concatenate([[0.0, 0.0, 0.0, 0.0], np.log(f * start_size), p * total / p.sum()])
-        if attempt and jitter is not None:
-            pars[:2] += jitter.uniform(-0.1, 0.1, 2) * wcs.scale
-            pars[2:4] += jitter.uniform(-0.05, 0.05, 2)
-            pars[4 : 4 + n] += jitter.uniform(-0.3, 0.3, n)
-            pars[4 + n :] *= jitter.uniform(0.8, 1.2, n)
-        converged, _, chi2 = _fit_coellip(
-            image.ravel(), weight, nrow, ncol, local, pars, n, options.maxfev, options.ftol, options.xtol
-        )
-        counts = float(pars[4 + n :].sum())
-        sizes = np.exp(pars[4 : 4 + n])
-        shares = pars[4 + n :] / counts if counts > 0.0 else np.zeros(n)
-        size = float(shares @ sizes)
-        if not math.isfinite(chi2):
-            flags = FitFlag.LM_FUNC_NOTFINITE
-        elif not converged:
-            flags = FitFlag.MAXITER
-        elif not counts > 0.0:
+        found, mixture = fit(image, weight, local, options, jitter if attempt else None)
+        counts = float(mixture[:, 0].sum())
+        if found:
+            flags = FitFlag(found)
+            continue
+        if not counts > 0.0:
             flags = FitFlag.NONPOS_FLUX
-        elif not size > 0.0:
+            continue
+        _, v, u, e1, e2, size = moments(mixture)
+        if not size > 0.0:
             flags = FitFlag.NONPOS_SIZE
-        elif not math.hypot(pars[0], pars[1]) < _MAX_SHIFT * wcs.scale:
+        elif not math.hypot(v, u) < _MAX_SHIFT * wcs.scale:
             flags = FitFlag.CEN_SHIFT
-        elif not size < nrow * ncol * wcs.area:
+        elif not size < nrow * ncol * wcs.area or not math.hypot(e1, e2) < 1.0:
             # Wider than its stamp: a pedestal, not a PSF.
             flags = FitFlag.GMIX_RANGE_ERROR
         else:
-            flags = 0
+            flags = FitFlag(0)
+            g1, g2 = (float(value) for value in e_to_g(e1, e2))
             break
-    g1, g2 = float(pars[2]), float(pars[3])
-    gg = g1 * g1 + g2 * g2
-    e1, e2 = 2.0 * g1 / (1.0 + gg), 2.0 * g2 / (1.0 + gg)
-    mixture = np.zeros((n, 6))
+    chi2 = float((weight * (render_table(mixture, nrow, ncol, np.array(local), WINDOW) - image) ** 2).sum())
+    s2n = math.sqrt(max(float((weight * image**2).sum()) - chi2, 0.0)) if math.isfinite(chi2) else 0.0
+    if counts > 0.0:
+        mixture[:, 1:3] -= mixture[:, 0] @ mixture[:, 1:3] / counts
     # The core decides the fit; Gaussians cannot follow the outer wings of a Moffat. Kept at the fitted flux and not
     # made 1, the mixture has the right core for a star of flux 1, and fluxes are not low by what the wings hold.
-    mixture[:, 0] = shares * counts / total
-    mixture[:, 3] = 0.5 * sizes * (1.0 - e1)
-    mixture[:, 4] = 0.5 * sizes * e2
-    mixture[:, 5] = 0.5 * sizes * (1.0 + e1)
-    power = float(weight[0] * (image**2).sum())
-    s2n = math.sqrt(max(power - chi2, 0.0)) if math.isfinite(chi2) else 0.0
+    mixture[:, 0] /= total
     return PSFFit(int(flags), mixture, counts, g1, g2, size, s2n)
-
-
-@njit(cache=True)
-def _sinc_weights(shift, count, n):
-    """Return W [n, count]: sample j of n periodic, band-limited samples moved to j + shift is sum_k W[k, j] x[k].
-
-    This is the shift theorem of the discrete Fourier transform written out; zero where j + shift lies outside the
-    samples.
-    """
-    weights = np.zeros((n, count))
-    fraction = shift - math.floor(shift + 0.5)
-    whole = math.floor(shift + 0.5)
-    sine = math.sin(math.pi * fraction)
-    for j in range(count):
-        at = j + whole
-        if at < 0 or at > n - 1:
-            continue
-        if abs(fraction) < 1e-9:
-            weights[at, j] = 1.0
-            continue
-        for k in range(n):
-            angle = math.pi * (at - k + fraction) / n
-            sign = -1.0 if (at - k) % 2 else 1.0
-            weights[k, j] = sign * sine / (n * (math.sin(angle) if n % 2 else math.tan(angle)))
-    return weights
-
-
-@njit(cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
-def _axpy(scale, x, y):
-    for j in range(x.shape[0]):
-        y[j] += scale * x[j]
-
-
-@njit(cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
-def template_sums(image, weight, nrow, ncol, row0, col0, psf, psf_row, psf_col):
-    """Return (sum t d w, sum t^2 w, sum d^2 w) with t the unit-flux PSF stamp moved to (row0, col0).
-
-    Parameters
-    ----------
-    image, weight : float64, flat
-        Stamp of nrow x ncol pixels.
-    row0, col0 : float
-        Where the object is in the stamp, zero-offset pixels.
-    psf : float64 [nrow, ncol]
-        PSF stamp; divided by its sum.
-    psf_row, psf_col : float
-        Its centre.
-
-    Notes
-    -----
-    The pixel-integrated PSF is band-limited to what the pixel grid carries if the FWHM is above some 2.5 pixels, so
-    the Fourier shift moves it by any fraction of a pixel with errors below 1e-4 of the flux (1e-5 from 3 pixels
-    on); a Lanczos kernel of 5 lobes leaves 2e-3 at half a pixel.
-    """
-    prow, pcol = psf.shape
-    flux = 0.0
-    for i in range(prow):
-        for j in range(pcol):
-            flux += psf[i, j]
-    # Sample k of the moved stamp stands at image row k + first: psf row = image row - row0 + psf_row.
-    shift_r, shift_c = psf_row - row0, psf_col - col0
-    across, along = _sinc_weights(shift_c, ncol, pcol), _sinc_weights(shift_r, nrow, prow)
-    moved = np.zeros((prow, ncol))
-    for i in range(prow):
-        for k in range(pcol):
-            _axpy(psf[i, k] / flux, across[k], moved[i])
-    cross, power, data = 0.0, 0.0, 0.0
-    template = np.empty(ncol)
-    for i in range(nrow):
-        template[:] = 0.0
-        for k in range(prow):
-            if along[k, i] != 0.0:
-                _axpy(along[k, i], moved[k], template)
-        for j in range(ncol):
-            w = weight[i * ncol + j]
-            d = image[i * ncol + j]
-            wt = w * template[j]
-            data += w * d * d
-            cross += wt * d
-            power += wt * template[j]
-    return cross, power, data

@@ -13,10 +13,12 @@ from balrogutils.errors import FitError
 from balrogutils.fitting.catalogue import Rows, epoch_rows, magnitude, model_rows
 from balrogutils.fitting.flags import FitFlag, ImageFlag, ObjectFlag
 from balrogutils.fitting.galaxy import fit_galaxy, round_statistics, template_flux
-from balrogutils.fitting.mixture import Profile, make_round, moments, profile
+from balrogutils.fitting.jointprior import JointPrior
+from balrogutils.fitting.mixture import make_round, moments
+from balrogutils.fitting.models import model
 from balrogutils.fitting.observation import Observation, Stack, stack
-from balrogutils.fitting.priors import CenPrior, CosmosSersic, Flat, GPriorBA, JointPrior, Normal, Prior, TwoSidedErf
-from balrogutils.fitting.psffit import PSFFit, PSFOptions, fit_psf, psf_components
+from balrogutils.fitting.priors import CenPrior, CosmosSersic, Flat, GPriorBA, Normal, Prior, TwoSidedErf
+from balrogutils.fitting.psffit import PSFFit, PSFOptions, fit_psf, psf_family
 from balrogutils.fitting.solver import LMOptions
 from balrogutils.fitting.weights import WeightRules, prepare
 from balrogutils.masks import mask_of
@@ -86,13 +88,13 @@ class Fitter:
         self.settings = settings
         self.bands = bands
         self.model = settings.model
-        self.profile: Profile = profile(settings.model)
+        self.profile = model(settings.model)
         self.prior = _joint_prior(settings, len(bands))
         lm = settings.max_pars.lm_pars
         self.options = LMOptions(lm.maxfev, lm.ftol, lm.xtol)
         psf = settings.psf_pars
         self.psf_options = PSFOptions(
-            psf_components(psf.model), psf.ntry, psf.lm_pars.maxfev, psf.lm_pars.ftol, psf.lm_pars.xtol
+            *psf_family(psf.model), psf.ntry, psf.lm_pars.maxfev, psf.lm_pars.ftol, psf.lm_pars.xtol
         )
         self.rules = WeightRules(
             image_flags=settings.image_flags2check,

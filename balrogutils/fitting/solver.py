@@ -12,13 +12,15 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["LMOptions", "Solution", "Status", "invert", "judge", "minimise", "propose"]
+__all__ = ["Evaluate", "LMOptions", "Solution", "Status", "invert", "judge", "minimise", "propose"]
 
 F64 = NDArray[np.float64]
 Evaluate = Callable[[F64, F64, F64], float]
 
 DAMPING_START = 1e-3
 DAMPING_MAX = 1e14
+# Fall of chi^2 below which a step needs no evaluation.
+_LAST = 1e-2
 
 
 class Status(enum.IntEnum):
@@ -55,7 +57,8 @@ class LMOptions:
 
 
 class Solution(NamedTuple):
-    """Where a minimisation ended: parameters, chi^2, normal matrix and half gradient there."""
+    """Where a minimisation ended: parameters and chi^2; normal matrix and half gradient at the last point that was
+    evaluated, `at`, a short step before."""
 
     status: Status
     pars: F64
@@ -63,6 +66,7 @@ class Solution(NamedTuple):
     normal: F64
     gradient: F64
     nfev: int
+    at: F64
 
 
 @njit(cache=True)
@@ -70,18 +74,22 @@ def propose(normal, gradient, scale, damping, step):
     """Solve (A + damping diag(scale)) step = -g by Cholesky; returns the predicted fall of chi^2, negative if not
     positive definite.
 
-    `scale` holds the largest diagonal seen so far, floored where a parameter has no influence.
+    `scale` holds the largest diagonal seen so far; 0 keeps a parameter undamped, and a negative value where it is.
     """
     n = gradient.shape[0]
     lower = np.empty((n, n))
     size = np.empty(n)
     for i in range(n):
-        size[i] = 1.0 / math.sqrt(scale[i]) if scale[i] > 0.0 else 1.0
+        held = scale[i] < 0.0 or (normal[i, i] <= 0.0 and scale[i] == 0.0)
+        size[i] = 0.0 if held else 1.0 / math.sqrt(max(scale[i], normal[i, i]))
     for i in range(n):
         for j in range(i + 1):
             total = normal[i, j] * size[i] * size[j]
             if i == j:
-                total += damping
+                if size[i] == 0.0:
+                    total = 1.0
+                elif scale[i] > 0.0:
+                    total += damping * scale[i] * size[i] * size[i]
             for k in range(j):
                 total -= lower[i, k] * lower[j, k]
             if i == j:
@@ -100,12 +108,18 @@ def propose(normal, gradient, scale, damping, step):
         for k in range(i + 1, n):
             total -= lower[k, i] * step[k]
         step[i] = total / lower[i, i]
-    predicted = 0.0
     for i in range(n):
         step[i] *= size[i]
-    for i in range(n):
+    return _predicted(normal, gradient, step)
+
+
+@njit(cache=True)
+def _predicted(normal, gradient, step):
+    """Return the fall of chi^2 that a step makes in a quadratic function."""
+    predicted = 0.0
+    for i in range(step.shape[0]):
         total = 2.0 * gradient[i]
-        for k in range(n):
+        for k in range(step.shape[0]):
             total += normal[i, k] * step[k]
         predicted -= step[i] * total
     return predicted
@@ -129,56 +143,96 @@ def scaled_norm(vector, scale):
     return math.sqrt(total)
 
 
-def minimise(evaluate: Evaluate, start: F64, options: LMOptions) -> Solution:
+def minimise(
+    evaluate: Evaluate,
+    start: F64,
+    options: LMOptions,
+    *,
+    low: F64 | None = None,
+    high: F64 | None = None,
+    solved: NDArray[np.bool_] | None = None,
+    noise: float = 0.0,
+) -> Solution:
     """Minimise chi^2 from `start`.
 
     Parameters
     ----------
     evaluate : callable
         ``evaluate(pars, normal, gradient) -> chi2`` fills A and half the gradient of chi^2; NaN where it cannot be
-        evaluated.
+        evaluated. It may move the parameters that it solves for exactly.
     start : ndarray, shape (npar,)
-        First guess.
+        First guess; moved inside the bounds.
     options : LMOptions
         Limits; the number of evaluations never exceeds ``maxfev``.
+    low, high : ndarray, shape (npar,), optional
+        Bounds. A step ends at them, and a parameter that stands at one and wants to leave is held.
+    solved : ndarray of bool, shape (npar,), optional
+        Parameters that `evaluate` solves for exactly: they are not damped.
+    noise : float
+        Rounding of chi^2; a fall below it is none.
 
     Returns
     -------
     Solution
         With the best parameters seen, whatever the status.
+
+    Notes
+    -----
+    The last step is taken and not evaluated: where it is short, what it leaves is of its square. That is so when the
+    undamped step lowers chi^2 by less than sqrt(ftol) and 0.01, that is when the optimum is less than a tenth of a
+    standard error away. It has also converged when a step lowered chi^2, and was predicted to, by less than `ftol`.
     """
     pars = np.array(start, float)
     n = pars.size
+    bottom = np.full(n, -np.inf) if low is None else low
+    top = np.full(n, np.inf) if high is None else high
+    pars = np.minimum(np.maximum(pars, bottom), top)
+    damped = np.ones(n) if solved is None else np.where(solved, 0.0, 1.0)
     normal, gradient, trial_normal, trial_gradient = np.empty((n, n)), np.empty(n), np.empty((n, n)), np.empty(n)
     step = np.empty(n)
     chi2 = evaluate(pars, normal, gradient)
     nfev = 1
     if math.isnan(chi2):
-        return Solution(Status.BAD_START, pars, math.nan, normal, gradient, nfev)
+        return Solution(Status.BAD_START, pars, math.nan, normal, gradient, nfev, pars)
     if not (math.isfinite(chi2) and np.all(np.isfinite(gradient)) and np.all(np.isfinite(normal))):
-        return Solution(Status.NOT_FINITE, pars, math.nan, normal, gradient, nfev)
-    scale = np.diag(normal).copy()
+        return Solution(Status.NOT_FINITE, pars, math.nan, normal, gradient, nfev, pars)
+    largest = np.diag(normal).copy()
     damping, growth = DAMPING_START, 2.0
     status = Status.MAXFEV
-    while nfev < options.maxfev:
+    fresh = True
+    while True:
+        held = ((pars <= bottom) & (gradient > 0.0)) | ((pars >= top) & (gradient < 0.0))
+        scale = np.where(held, -1.0, largest * damped)
+        small = max(options.ftol * min(chi2, 1.0), noise)
+        if fresh:
+            predicted = propose(normal, gradient, scale, 0.0, step)
+            if 0.0 <= predicted <= max(min(math.sqrt(options.ftol), _LAST), small) and np.all(np.isfinite(step)):
+                last = np.minimum(np.maximum(pars + step, bottom), top)
+                return Solution(Status.CONVERGED, last, chi2 - predicted, normal, gradient, nfev, pars)
+        fresh = False
+        if nfev >= options.maxfev:
+            break
         predicted = propose(normal, gradient, scale, damping, step)
-        small = options.ftol * min(chi2, 1.0)
         if predicted < 0.0 or not np.all(np.isfinite(step)):
             damping, growth = judge(-1.0, predicted, damping, growth)
             if damping > DAMPING_MAX:
                 break
             continue
-        trial = pars + step
+        trial = np.minimum(np.maximum(pars + step, bottom), top)
+        step[:] = trial - pars
+        predicted = _predicted(normal, gradient, step)
         trial_chi2 = evaluate(trial, trial_normal, trial_gradient)
         nfev += 1
         finite = math.isfinite(trial_chi2) and bool(np.all(np.isfinite(trial_gradient)))
         actual = chi2 - trial_chi2 if finite else -1.0
         if finite and actual >= 0.0:
-            short = scaled_norm(step, scale) <= options.xtol * scaled_norm(trial, scale) and predicted <= 1e-2
+            weights = np.maximum(scale, 0.0)
+            short = scaled_norm(step, weights) <= options.xtol * scaled_norm(trial, weights) and predicted <= 1e-2
             pars, chi2 = trial, trial_chi2
             normal, trial_normal = trial_normal, normal
             gradient, trial_gradient = trial_gradient, gradient
-            scale = np.maximum(scale, np.diag(normal))
+            largest = np.maximum(largest, np.diag(normal))
+            fresh = True
             if (actual <= small and predicted <= small) or (short and damping < 1.0):
                 status = Status.CONVERGED
                 break
@@ -191,11 +245,12 @@ def minimise(evaluate: Evaluate, start: F64, options: LMOptions) -> Solution:
             # No step, however short, lowers chi^2: a minimum as far as the arithmetic can tell, if the slope agrees.
             status = Status.CONVERGED if predicted <= 1e-6 * max(chi2, 1.0) else Status.MAXFEV
             break
-    return Solution(status, pars, chi2, normal, gradient, nfev)
+    return Solution(status, pars, chi2, normal, gradient, nfev, pars)
 
 
 def invert(normal: F64) -> F64 | None:
-    """Return the inverse of a normal matrix; None when it is singular or not positive."""
+    """Return the inverse of a normal matrix; None when it is singular, not positive, or so near it that a parameter
+    has no error of its own beside the others to 6 digits."""
     diagonal = np.diag(normal)
     if not (np.all(np.isfinite(normal)) and np.all(diagonal > 0.0)):
         return None
@@ -203,6 +258,8 @@ def invert(normal: F64) -> F64 | None:
     try:
         lower = np.linalg.cholesky(normal * np.outer(size, size))
     except np.linalg.LinAlgError:
+        return None
+    if not np.diag(lower).min() > 1e-6:
         return None
     half = np.linalg.solve(lower, np.eye(size.size))
     inverse = (half.T @ half) * np.outer(size, size)

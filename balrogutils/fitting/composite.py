@@ -1,0 +1,159 @@
+"""The composite model cm: an exponential and a de Vaucouleurs fit, their mix, and a fit of the mix (M 4.5)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+from balrogutils.errors import FitError
+from balrogutils.fitting.fit import Fit, fit_scene
+from balrogutils.fitting.flags import FitFlag
+from balrogutils.fitting.jointprior import JointPrior
+from balrogutils.fitting.kernels import Links
+from balrogutils.fitting.models import composite, model
+from balrogutils.fitting.observation import Stack
+from balrogutils.fitting.scene import Scene, single_links
+from balrogutils.fitting.solver import LMOptions
+
+__all__ = ["CompositeFit", "FracdevPrior", "fit_composite", "mix_models"]
+
+F64 = NDArray[np.float64]
+
+# Where fracdev is looked for first, and what is accepted (M 4.5).
+_GRID = np.linspace(-1.0, 1.5, 26)
+_RANGE = (-1.0, 2.0)
+_RATIO_MAX = 1e12
+
+
+class FracdevPrior(Protocol):
+    """Prior of the share of the bulge."""
+
+    def lnp(self, x: float) -> float:
+        """Return ln p."""
+        ...
+
+
+class CompositeFit(NamedTuple):
+    """A cm fit and what went before: both single fits, fracdev within [0, 1], as found, and its error, T_d / T_e."""
+
+    fit: Fit
+    exp: Fit
+    dev: Fit
+    fracdev: float
+    fracdev_noclip: float
+    fracdev_err: float
+    ratio: float
+
+
+def mix_models(
+    data: Stack, links: Links, exp: F64, dev: F64, prior: FracdevPrior | None = None
+) -> tuple[float, float] | None:
+    """Return the share of the second model in the best mix of two fits of one source, and its error.
+
+    Parameters
+    ----------
+    data, links
+        Stamps and the links of the source.
+    exp, dev : ndarray, shape (5 + nband,)
+        Best fits of the exponential and the de Vaucouleurs profile, taken with their full fluxes.
+    prior : FracdevPrior, optional
+        Prior of the share.
+
+    Returns
+    -------
+    (float, float) or None
+        None where the mix has no maximum in (-1, 2). The error is NaN where the probability is not curved downwards.
+
+    Notes
+    -----
+    chi^2 is a parabola of the share, whose coefficients are inner products of the two models and the data: one pass
+    over the pixels serves all shares.
+    """
+    both = links._replace(
+        first=2 * links.first,
+        source=np.tile([0, 1], links.source.size),
+        wcs=np.repeat(links.wcs, 2, axis=0),
+        psf=np.repeat(links.psf, 2, axis=0),
+        offset=np.repeat(links.offset, 2),
+    )
+    scene = Scene(data, [model("exp"), model("dev")], both, free=np.zeros(exp.size + dev.size, bool))
+    matrix = scene.gram(np.concatenate([exp, dev]))
+    if matrix is None:
+        return None
+    # chi^2 = a - 2 b f + c f^2 but for a constant, with D = M_dev - M_exp the change by the share.
+    e, d = exp[5:], dev[5:]
+    cross = float(np.sum(d * matrix[:, 1, 2] - e * matrix[:, 0, 2] - e * d * matrix[:, 0, 1] + e * e * matrix[:, 0, 0]))
+    power = float(np.sum(e * e * matrix[:, 0, 0] - 2.0 * e * d * matrix[:, 0, 1] + d * d * matrix[:, 1, 1]))
+    if not (math.isfinite(cross) and power >= 0.0):
+        return None
+
+    def loss(share: float) -> float:
+        value = 0.5 * power * share * share - cross * share
+        return value if prior is None else value - prior.lnp(share)
+
+    values = [loss(share) for share in _GRID]
+    best = int(np.argmin(values))
+    low = _GRID[best - 1] if best else _RANGE[0]
+    high = _GRID[best + 1] if best + 1 < _GRID.size else _RANGE[1]
+    share = float(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x)
+    if not (_RANGE[0] + 1e-5 < share < _RANGE[1] - 1e-5):
+        return None
+    h = 1e-3
+    curvature = (loss(share + h) - 2.0 * loss(share) + loss(share - h)) / (h * h)
+    return share, 1.0 / math.sqrt(curvature) if curvature > 0.0 else math.nan
+
+
+def fit_composite(
+    data: Stack,
+    psf: F64,
+    prior: JointPrior | None,
+    starts: Sequence[F64],
+    options: LMOptions,
+    fracdev_prior: FracdevPrior | None = None,
+) -> CompositeFit:
+    """Fit exp and dev, find fracdev and T_d / T_e, and fit cm with these fixed.
+
+    Parameters
+    ----------
+    data, psf, prior, starts, options
+        As in `fit_galaxy`, for a model without parameters of its own.
+    fracdev_prior : FracdevPrior, optional
+        Prior of fracdev.
+
+    Returns
+    -------
+    CompositeFit
+        Its fit carries the flags of the step that failed: of exp or dev, GMIX_RANGE_ERROR where no mix is possible, or
+        its own.
+    """
+    links = single_links(data, psf)
+    exp, dev = (fit_scene(Scene(data, [model(name)], links, [prior]), starts, options) for name in ("exp", "dev"))
+
+    def failed(flags: int) -> CompositeFit:
+        nothing = exp._replace(
+            flags=flags, pars=np.full_like(exp.pars, math.nan), cov0=np.full_like(exp.cov0, math.nan),
+            cov=np.full_like(exp.cov, math.nan), chi2per=math.nan, s2n=math.nan,
+        )  # fmt: skip
+        return CompositeFit(nothing, exp, dev, math.nan, math.nan, math.nan, math.nan)
+
+    if exp.flags or dev.flags:
+        return failed(exp.flags | dev.flags)
+    mixed = mix_models(data, links, exp.pars, dev.pars, fracdev_prior)
+    if mixed is None:
+        return failed(int(FitFlag.GMIX_RANGE_ERROR))
+    found, error = mixed
+    share = min(max(found, 0.0), 1.0)
+    ratio = dev.pars[4] / exp.pars[4] if exp.pars[4] != 0.0 else _RATIO_MAX
+    ratio = float(min(max(ratio, 0.0), _RATIO_MAX))
+    try:
+        together = composite(share, ratio)
+    except FitError:
+        return failed(int(FitFlag.GMIX_RANGE_ERROR))
+    first = (1.0 - share) * exp.pars + share * dev.pars
+    fit = fit_scene(Scene(data, [together], links, [prior]), [first, *starts], options)
+    return CompositeFit(fit, exp, dev, share, found, error, ratio)

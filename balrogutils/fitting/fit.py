@@ -1,0 +1,164 @@
+"""Fits of scenes: the solver, its flags, and what a fit reports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from balrogutils.fitting.flags import FitFlag
+from balrogutils.fitting.scene import Scene
+from balrogutils.fitting.solver import Evaluate, LMOptions, Solution, Status, invert, minimise
+
+__all__ = ["Fit", "fit_scene"]
+
+F64 = NDArray[np.float64]
+
+_REASONS = {
+    Status.MAXFEV: FitFlag.MAXITER,
+    Status.BAD_START: FitFlag.GMIX_RANGE_ERROR,
+    Status.NOT_FINITE: FitFlag.LM_FUNC_NOTFINITE,
+}
+
+
+class Fit(NamedTuple):
+    """Result of one fit.
+
+    flags : `FitFlag` bits; pars, [npar] : in the order of `Scene`; cov0 : inverse normal matrix with prior rows,
+    marginalised over all free parameters, 0 for fixed ones; cov : cov0 scaled by the residual variance; chi2per :
+    (chi^2 + prior rows) / dof; dof : pixels - free parameters; s2n : of the model, sum d m w / sqrt(sum m^2 w);
+    nfev : evaluations of all tries. Everything but flags, dof and nfev is not a number where flags are set.
+    """
+
+    flags: int
+    pars: F64
+    cov0: F64
+    cov: F64
+    chi2per: float
+    dof: int
+    s2n: float
+    nfev: int
+
+
+def _unfitted(flags: int, npar: int, dof: int, nfev: int) -> Fit:
+    bad = np.full((npar, npar), math.nan)
+    return Fit(int(flags), np.full(npar, math.nan), bad, bad, math.nan, dof, math.nan, nfev)
+
+
+def fit_scene(scene: Scene, starts: Sequence[F64], options: LMOptions | None = None, *, project: bool = True) -> Fit:
+    """Fit the free parameters of a scene.
+
+    Parameters
+    ----------
+    scene : Scene
+        What to fit.
+    starts : sequence of ndarray, shape (npar,)
+        First guesses, tried in order until one converges; never empty. Their free fluxes do not matter with
+        `project`.
+    options : LMOptions, optional
+        Limits of each try.
+    project : bool
+        Whether fluxes are solved for at every step (variable projection) and not stepped with the others. The result
+        is the same.
+
+    Returns
+    -------
+    Fit
+        With flags, and nothing that looks like a number, when nothing converged.
+
+    Notes
+    -----
+    Errors follow the convention of the DES catalogues: the inverse normal matrix, prior rows included, times
+    s^2 = chi^2_pixels / (npix - npar), so that they account for weights that are wrong by a common factor. `cov0`
+    is without s^2.
+    """
+    limits = options or LMOptions()
+    npar, nfree = scene.npar, int(scene.free.sum())
+    dof = scene.data.npix - nfree
+    if dof <= 0:
+        return _unfitted(FitFlag.ZERO_DOF, npar, max(dof, 0), 0)
+    if not math.isfinite(float(scene.power.sum())):
+        return _unfitted(FitFlag.LM_FUNC_NOTFINITE, npar, dof, 0)
+
+    def evaluate(pars: F64, normal: F64, gradient: F64) -> float:
+        chi2 = scene.chi2(pars, normal, gradient, solve=project)
+        return chi2 if math.isnan(chi2) else chi2 + scene.prior(pars, normal, gradient, stepping=True)
+
+    solved = scene.solved if project else None
+    low, high = scene.bounds
+    flags, nfev = int(FitFlag.NO_ATTEMPT), 0
+    for start in starts:
+        if scene.straight:
+            solution = minimise(evaluate, start, limits, low=low, high=high, solved=solved, noise=scene.noise)
+        else:
+            solution = _straight(scene, evaluate, start, limits, solved)
+        nfev += solution.nfev
+        if solution.status is not Status.CONVERGED:
+            flags = int(_REASONS[solution.status])
+            continue
+        result = _result(scene, solution, dof, nfev)
+        if not result.flags:
+            return result
+        flags = result.flags
+    return _unfitted(flags, npar, dof, nfev)
+
+
+def _straight(
+    scene: Scene, evaluate: Evaluate, start: F64, limits: LMOptions, solved: NDArray[np.bool_] | None
+) -> Solution:
+    """Minimise in the coordinates of `Scene.straighten`."""
+    low, high = scene.bounds
+    first = np.minimum(np.maximum(start, low), high)
+    for part, one in zip(scene.slices, scene.models, strict=True):
+        if not one.straight:
+            # The bounds of T are not those of its coordinate: outside them the prior is impossible, and no step goes.
+            low[part.start + 4], high[part.start + 4] = -np.inf, np.inf
+
+    def stepping(coordinates: F64, normal: F64, gradient: F64) -> float:
+        pars = scene.bend(coordinates)
+        chi2 = evaluate(pars, normal, gradient)
+        coordinates[:], slopes = scene.straighten(pars)
+        normal[:], gradient[:] = slopes.T @ normal @ slopes, slopes.T @ gradient
+        return chi2
+
+    found = minimise(stepping, scene.straighten(first)[0], limits, low=low, high=high, solved=solved, noise=scene.noise)
+    at = scene.bend(found.at)
+    back = np.linalg.inv(scene.straighten(at)[1])
+    return found._replace(
+        pars=scene.bend(found.pars), at=at, normal=back.T @ found.normal @ back, gradient=back.T @ found.gradient
+    )
+
+
+def _result(scene: Scene, solution: Solution, dof: int, nfev: int) -> Fit:
+    """Return parameters, errors and statistics at a solution, with the prior rows that are for errors."""
+    npar, pars, free = scene.npar, solution.pars, scene.free
+    normal, gradient = solution.normal.copy(), solution.gradient.copy()
+    rows, slopes = np.zeros((npar, npar)), np.zeros(npar)
+    penalty = scene.prior(solution.at, rows, slopes, stepping=True)
+    normal -= rows
+    gradient -= slopes
+    chi2 = max(solution.chi2 - penalty, 0.0)
+    fluxes = scene.flux.ravel()
+    if not free[fluxes].all():
+        scene.chi2(solution.at, normal, gradient, masked=False)
+    amounts = solution.at[fluxes]
+    power = float(amounts @ normal[np.ix_(fluxes, fluxes)] @ amounts)
+    # The flux rows of the gradient are sum t w (m - d), so this is sum d m w.
+    cross = power - float(amounts @ gradient[fluxes])
+    s2n = cross / math.sqrt(power) if power > 0.0 else 0.0
+    scene.prior(solution.at, normal, gradient)
+    if not np.all(np.isfinite(normal)):
+        return _unfitted(FitFlag.EIG_NOTFINITE, npar, dof, nfev)
+    inverse = invert(normal[np.ix_(free, free)])
+    if inverse is None:
+        return _unfitted(FitFlag.LM_SINGULAR_MATRIX, npar, dof, nfev)
+    # Without noise chi^2 is its own rounding.
+    variance = max(chi2, scene.noise) / dof
+    if not variance > 0.0:
+        return _unfitted(FitFlag.NONPOS_VAR, npar, dof, nfev)
+    cov0 = np.zeros((npar, npar))
+    cov0[np.ix_(free, free)] = inverse
+    return Fit(0, pars, cov0, cov0 * variance, (chi2 + penalty) / dof, dof, s2n, nfev)
