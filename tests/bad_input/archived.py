@@ -207,7 +207,7 @@ ROWS = [
     CCDS(
         "zero point of one CCD missing",
         BOTH,
-        "",
+        f"{SMALL_TILE} g: {ONE} is left out: no zero point",
         breaks=forgotten("y3a2_zeropoint", imagename=f"{ONE}_immasked.fits"),
         leaves=("*",),
         check=left_out("no zero point"),
@@ -216,7 +216,7 @@ ROWS = [
     CCDS(
         "PSF model of one CCD missing",
         BOTH,
-        "",
+        f"{SMALL_TILE} g: {ONE} is left out: no PSF model",
         breaks=forgotten("y3a2_desfile", filename=f"{ONE}_psfexcat.psf"),
         leaves=("*",),
         check=left_out("no PSF model"),
@@ -225,7 +225,7 @@ ROWS = [
     CCDS(
         "WCS of one CCD missing",
         BOTH,
-        "",
+        f"{SMALL_TILE} g: {ONE} is left out: no SCAMP head",
         breaks=forgotten("y3a2_desfile", filename=f"_{ONE[:15]}_scamp.ohead"),
         leaves=("*",),
         check=left_out("no SCAMP head"),

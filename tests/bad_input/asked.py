@@ -10,6 +10,7 @@ KEYS = partial(Row, "Keys and modes")
 OLD = partial(Row, "The old commands")
 
 T = f"tile={BARE_TILE}"
+SET = f"balrog prep {BARE_TILE} --set"
 BASE = f"-c meds-y3v02.yaml -t {BARE_TILE}"
 INJECTION = f"{BARE_TILE} bal_config_hex.yaml"
 FITS = f"{BARE_TILE} run-y3v02-sof.yaml"
@@ -51,7 +52,7 @@ ROWS = [
         f"balrog coadd {BARE_TILE} -r 7",
         "realization 7 is not one.*: 0 1.*\n.*realizations=7",
     ),
-    TILES("unknown archive", "balrog archive synthtic", "synthtic"),
+    TILES("unknown archive", "balrog archive synthtic", "no campaign or tile 'synthtic': did you mean 'synthetic'"),
     KEYS("unknown key", f"snakemake {T} --config mod=3", "unknown key 'mod': did you mean 'mode'"),
     KEYS("unknown key, one block", f"balrog meds {BARE_TILE} --set sed=1", "unknown key 'sed': did you mean 'seed'"),
     KEYS("key without --config", f"snakemake {T} mode=3", "'mode=3' is no target: did you mean --config mode=3"),
@@ -68,15 +69,22 @@ ROWS = [
     ),
     KEYS("injection into nothing", f"snakemake {T} --config mode=8", "block 8 \\(plan\\) needs.*block 1 makes it"),
     KEYS("coadds of no injection", f"snakemake {T} --config mode=16", "block 16 \\(coadd\\) needs.*block 8 makes it"),
-    KEYS("band the campaign lacks", f"snakemake {T} --config bands=g,y", "band y is not in campaign.*\n.*g r i z"),
+    KEYS("band the campaign lacks", f"{SET} bands=g,y", "band y is not in campaign.*\n.*g r i z"),
     KEYS("no detection band", f"snakemake {T} --config bands=g", "none of the detection bands r z i.*key bands"),
-    KEYS("unknown campaign", f"snakemake {T} --config campaign=synthetc", "did you mean 'synthetic'.*key campaign"),
+    KEYS("unknown campaign", f"{SET} campaign=synthetc", "did you mean 'synthetic'.*key campaign"),
     KEYS(
         "configuration file that is not there",
         f"snakemake {T} --config galsim_config=bal_config_hax.yaml",
         "bal_config_hax.yaml is not there: did you mean 'bal_config_hex.yaml'.*key galsim_config",
     ),
-    KEYS("realization that is no number", f"snakemake {T} --config realizations=0,x", "realization.*whole number.*'x'"),
+    KEYS(
+        "realization that is no number",
+        f"{SET} realizations=0,x",
+        "realization.*whole number.*'x'",
+    ),
+    KEYS("a band twice", f"{SET} bands=g,r,r", "bands: one is named twice \\(key bands"),
+    KEYS("medsconf the campaign lacks", f"{SET} medsconf=y9", "medsconf y3v02.*y9.*key medsconf"),
+    KEYS("no workers", f"balrog sof {BARE_TILE} --workers 0", "'--workers': 0 is not in the range", remedy=False),
     OLD("RunBase.sh: too few", f"RunBase.sh meds {INJECTION}", "RunBase.sh <meds base> <tile>", remedy=False),
     OLD("RunBase.sh: too many", f"RunBase.sh meds {INJECTION} 1 2 3", "<mode> \\[<ncpu>\\]", remedy=False),
     OLD("RunBase.sh: mode in words", f"RunBase.sh meds {INJECTION} all", "'--mode': 'all'", remedy=False),

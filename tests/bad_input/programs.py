@@ -97,7 +97,7 @@ def _rows():
             redone=manifest,
         )
     psfex = partial(PROGRAMS, stage="bare", long=True)
-    file = "file \\S*psfex.log"
+    file = "chip D\\w+, file run/archive/synthetic\\)"
     yield psfex(
         "PSFEx missing", ARCHIVE, "psfex is not installed\n.*apt-get install psfex", breaks=tiny(hidden("psfex"))
     )

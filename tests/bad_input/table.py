@@ -54,7 +54,7 @@ def _said(seen: Seen, row: Row) -> list[str]:
     text = seen.told
     if not row.status:
         lines = [line for line in (seen.told or seen.err).splitlines() if re.search(row.pattern, line)]
-        text = lines[-1] if row.says and lines else ""
+        text = re.sub(r"^\d{4}-\d\d-\d\d [\d:]+ INFO ", "", lines[-1])
     kept: list[str] = []
     detail: list[str] = []
     for line in [*text.splitlines(), ""]:

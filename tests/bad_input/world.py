@@ -52,11 +52,8 @@ image: {type: Balrog, realizations: [0], n_objects: 3}
 
 _UNSET = ("MEDS_DATA", "MEDS_DIR", "medsconf", "NGMIXER_OUTPUT_DIR", "DESDATA", "DESMEDS_CONFIG_DIR", "DES_SERVICES")
 _NO_PRODUCT = re.compile(r"(^|/)(\.snakemake|logs|LOGS)/|\.lock$|(^|/)(base|sof)_[^/]*\.log$")
-_TOLD = re.compile(
-    r"^(?:(?:balrog|balrogutils): |\d{4}-\d\d-\d\d [\d:]+ (?:ERROR|WARNING) "
-    r"|Error: |usage: |Run\w+\.sh: (?!failed))(.*(?:\n {2,}.*)*)",
-    re.MULTILINE,
-)
+_HEADS = r"balrog: |balrogutils: |\d{4}-\d\d-\d\d [\d:]+ (?:ERROR|WARNING) |Error: "
+_TOLD = re.compile(rf"^(?:{_HEADS}|usage: |Run\w+\.sh: (?!failed)).*(?:\n {{2,}}.*)*", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,8 @@ class Seen:
     @property
     def told(self) -> str:
         """What it had to say, without the progress of the run."""
-        found = dict.fromkeys(match[1].rstrip() for match in _TOLD.finditer(self.err))
-        return "\n".join(re.sub(r"\n  log: .*", "", text) for text in found)
+        found = dict.fromkeys(match[0].rstrip() for match in _TOLD.finditer(self.err))
+        return "\n".join(re.sub(r"\n  log: .*", "", re.sub(f"^(?:{_HEADS})", "", text)) for text in found)
 
 
 class World:
@@ -91,6 +88,8 @@ class World:
         self.prefix: list[str] = []
         self.environment: dict[str, str] = {}
         self.small: SmallArchive | None = None
+        # Whether a limit on the size of files stands in for a full disk: it meets the first large file of any kind.
+        self.limited = False
 
     # what there is
     @property
@@ -197,6 +196,7 @@ class World:
             self.prefix = [*space, sys.executable, str(script), str(directory), str(room)]
         else:
             self.prefix = ["prlimit", f"--fsize={room}"]
+            self.limited = True
 
     # what the user does and sees
     def _path(self) -> str:
