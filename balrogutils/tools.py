@@ -188,9 +188,8 @@ def run_tool(
     _tidy(log)
     if status != 0:
         full = _full(cwd, *(Path(output).parent for output in outputs))
-        number = signal.Signals(-status) if status < 0 else None
-        how = f"was ended by {number.name}" if number else f"ended with status {status}"
-        remedy = full or _AFTER.get(number, _SEE_LOG)
+        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        remedy = full or _AFTER.get(-status, _SEE_LOG)
         raise ToolError(f"{tool} {how}", file=log, remedy=remedy, detail=_tail(log))
     for output in outputs:
         path = Path(output)
