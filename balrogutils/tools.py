@@ -31,7 +31,7 @@ _NAMES = {
 _OLDEST = {"sextractor": (2, 25), "swarp": (2, 41), "psfex": (3, 21), "fpack": (1, 7), "funpack": (1, 7)}
 _NO_ROOM = 1 << 20
 _SEE_LOG = "mend what its log says, then run the same command again"
-_AFTER = {
+_AFTER: dict[int, str] = {
     signal.SIGXFSZ: "raise the limit on the size of files (ulimit -f), then run the same command again",
     signal.SIGKILL: "see that there is enough memory, then run the same command again",
 }

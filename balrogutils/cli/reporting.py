@@ -93,6 +93,8 @@ def _warnings() -> logging.Handler:
 def reporting(log: Path | None) -> Iterator[None]:
     """Send messages to the log (everything) and the terminal (warnings and errors, or everything without a log)."""
     _tidy_when_ended()
+    # Where a disk has no room for the log either, what is wrong is told on the terminal, and not that the log is short.
+    logging.raiseExceptions = False
     root = logging.getLogger("balrogutils")
     root.setLevel(logging.INFO)
     handlers: list[logging.Handler] = []
