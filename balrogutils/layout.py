@@ -103,7 +103,7 @@ class Site:
             raise ConfigError(
                 f"the environment says medsconf={env['medsconf']} but the pipeline configuration says {medsconf}",
                 key="medsconf",
-                remedy="unset the variable, or give --config medsconf=" + env["medsconf"],
+                remedy="unset the variable: medsconf belongs to the campaign (etc/campaigns.yaml)",
             )
         return cls(
             base=base,

@@ -287,9 +287,10 @@ class Step:
             self._locate(error)
             raise
         self.manifest.unlink(missing_ok=True)
-        _log.info(
-            "%s starts: %s", self.name, " ".join(str(value) for value in self.about.values() if value is not None)
-        )
+        if not self.extra.get("adopted"):
+            _log.info(
+                "%s starts: %s", self.name, " ".join(str(value) for value in self.about.values() if value is not None)
+            )
         self._wall, self._cpu = time.time(), _cpu_seconds()
         return self
 

@@ -63,7 +63,7 @@ def scratch(parent: str | PathLike[str], label: str) -> Iterator[Path]:
     except (OSError, ProductError) as error:
         # What is written as products are has been told as a product that cannot be written.
         cause = error if isinstance(error, OSError) else error.__cause__
-        inside = isinstance(error, OSError) or Path(error.where.get("file", "")).is_relative_to(directory)
+        inside = isinstance(error, OSError) or Path(error.where.get("file", directory)).is_relative_to(directory)
         problem = no_room(cause) if inside and isinstance(cause, OSError) else None
         if problem is None:
             raise

@@ -31,12 +31,14 @@ logged() {
     log="$1"
     shift
     status=0
-    if ! { : >"$log"; } 2>/dev/null; then
+    # Appended to: a run that is refused must not take another's log away.
+    if ! { echo "--- $(date '+%Y-%m-%d %H:%M:%S') $(basename "$0")" >>"$log"; } 2>/dev/null; then
         echo "$(basename "$0"): the log $log cannot be written; give the name of a tile, and run it in a directory of yours" >&2
         exit 2
     fi
     # In the background, so that whoever ends this script ends the run and not the script alone.
-    "$@" >"$log" 2>&1 &
+    begin=$(wc -c <"$log")
+    "$@" >>"$log" 2>&1 &
     child=$!
     trap 'kill -TERM "$child" 2>/dev/null' TERM INT HUP
     wait "$child" || status=$?
@@ -45,7 +47,7 @@ logged() {
         wait "$child" || status=$?
     done
     if [ "$status" -ne 0 ]; then
-        grep -E -A3 '^(balrog|balrogutils): ' "$log" >&2 || tail -n 20 "$log" >&2
+        tail -c "+$((begin + 1))" "$log" | grep -E -A3 '^(balrog|balrogutils): ' >&2 || tail -n 20 "$log" >&2
         echo "$(basename "$0"): failed with status $status; see $log" >&2
     fi
     exit "$status"

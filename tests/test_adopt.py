@@ -820,3 +820,9 @@ def test_a_tile_no_campaign_lists(command, place, tile):
     assert done.returncode == 0, done.stderr
     assert "mode=8 campaign=synthetic bands=r" in done.stderr
     assert json.loads((root / new / "manifests" / f"{new}_prep_r.json").read_text())["adopted"] is True
+
+
+def test_a_new_name_that_is_not_there_is_refused(tmp_path):
+    Moved.parse([f"/old={tmp_path}"]).check()
+    with pytest.raises(InputError, match="is not a directory"):
+        Moved.parse([f"/old={tmp_path}/absent"]).check()

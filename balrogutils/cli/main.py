@@ -37,7 +37,10 @@ def _tile_command(realizations: bool, bands: bool) -> Callable[[Callable[..., No
             )(function)
         if realizations:
             function = click.option(
-                "--realization", "-r", metavar="R", help="Work on this realization instead of the base run."
+                "--realization",
+                "-r",
+                metavar="R",
+                help="Only this realization; the base run when not given, where the block has one.",
             )(function)
         function = click.option(
             "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of etc/pipeline.yaml."

@@ -100,7 +100,9 @@ def summarize(context: Context, path: Path) -> dict[str, Any]:
     result = {
         "tile": context.tile,
         "summary": str(path),
-        "matched": [str(context.at(name).tree.match.parent) for name in context.realizations],
+        "matched": [
+            str(tree.match.parent) for name in context.realizations if (tree := context.at(name).tree).match.is_file()
+        ],
         "blocks": blocks,
         "remarks": remarks,
         "wall_seconds": max(block["ended"] for block in made) - min(block["started"] for block in made),

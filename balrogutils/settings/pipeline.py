@@ -182,9 +182,10 @@ class Pipeline(Strict):
         for candidate in candidates:
             if candidate.is_file():
                 return candidate.absolute()
-        there = [file.name for directory in directories if directory.is_dir() for file in directory.glob("*.yaml")]
+        places = [directory for directory in directories if directory.is_dir()] or list(directories)
+        there = [file.name for directory in places for file in directory.glob("*.yaml")]
         raise ConfigError(
             f"the configuration file {name} is not there: {did_you_mean(name, sorted(there))}",
             key=key,
-            remedy="give a path, or a file of " + " or ".join(str(directory) for directory in directories),
+            remedy="give a path, or a file of " + " or ".join(map(str, places)),
         )

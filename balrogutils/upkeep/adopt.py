@@ -76,6 +76,7 @@ def adopt(context: Context, bands: Sequence[str], moved: Moved) -> list[Whole]:
             file=tree.dir,
             remedy="bring it there, or set MEDS_DATA and medsconf to where it is",
         )
+    moved.check()
     with context.lock:
         found = Findings(context.at(None), moved)
         whole = _examine(found, bands)

@@ -44,6 +44,19 @@ class Moved:
             pairs.append((old, new))
         return cls(tuple(pairs))
 
+    def check(self) -> None:
+        """Refuse new names that are not there.
+
+        Raises
+        ------
+        InputError
+            For a new name that is not a directory.
+        """
+        for old, new in self.pairs:
+            if not Path(new).is_dir():
+                text = f"--moved {old}={new}: {new} is not a directory"
+                raise InputError(text, remedy="write where that directory is now: --moved /old=/new")
+
     def __call__(self, text: str) -> str:
         """Return the path as it is called now; the first directory that holds it counts."""
         for old, new in self.pairs:

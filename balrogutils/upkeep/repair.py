@@ -51,7 +51,7 @@ class Repair:
         for finding, why in self.refused:
             parts.append(f"{finding}\n    not removed: {why}")
         if self.removed:
-            parts.append(f"\nRun next: {self.command}")
+            parts.append(f"\nRun next the command that made it, or: {self.command}")
         return "\n".join(parts)
 
     def _done(self, finding: Finding) -> str:

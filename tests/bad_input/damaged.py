@@ -192,13 +192,13 @@ ROWS = [
     DAMAGED(
         "manifest that is no JSON",
         f"balrog coadd {BAND}",
-        f"a manifest cannot be read \\(file {PREPARED}\\)\n.*remove it",
+        f"a manifest cannot be read \\(tile {TILE}, band g, file {PREPARED}\\)\n.*remove it",
         breaks=holding(PREPARED, b"{"),
     ),
     DAMAGED(
         "manifest without its keys",
         f"balrog coadd {BAND}",
-        f"a manifest lacks its keys \\(file {PREPARED}\\)",
+        f"a manifest lacks its keys \\(tile {TILE}, band g, file {PREPARED}\\)",
         breaks=holding(PREPARED, b"{}"),
     ),
     DAMAGED(

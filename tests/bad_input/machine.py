@@ -136,7 +136,7 @@ ROWS = [
     ),
     FULL(
         "products: nothing left for a log, a list or a lock",
-        f"balrog coadd {BAND} --log {BASE}/logs/{TILE}_coadd_g.log",
+        f"balrog coadd {BAND} --log {BASE}/logs/new.log",
         f"cannot be written: {PLACE} \\(tile {TILE}, band g, file .*\\)\n.*make room",
         breaks=products_disk(0),
         redone=(manifest("coadd_g"),),

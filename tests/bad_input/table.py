@@ -1,4 +1,4 @@
-"""The table docs/bad-input.md: ``python tests/bad_input/table.py`` runs every row and writes what was seen."""
+"""The table docs/bad-input.md: ``python tests/bad_input/table.py [-k ROWS]`` runs rows and writes what was seen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent)] if str(HERE.parent) not in sys.path else []
@@ -24,7 +23,7 @@ import programs  # noqa: E402
 from row import Row  # noqa: E402
 from world import Seen  # noqa: E402
 
-__all__ = ["ROWS", "TABLE", "entry", "read"]
+__all__ = ["ROWS", "TABLE", "line", "read"]
 
 TABLE = HERE.parents[1] / "docs" / "bad-input.md"
 ROWS: list[Row] = [
@@ -57,14 +56,14 @@ def _said(seen: Seen, row: Row) -> list[str]:
         text = re.sub(r"^\d{4}-\d\d-\d\d [\d:]+ INFO ", "", lines[-1])
     kept: list[str] = []
     detail: list[str] = []
-    for line in [*text.splitlines(), ""]:
-        if line.startswith("    "):
-            detail.append(line if len(line) < _WIDTH else line[:_WIDTH] + " ...")
+    for said in [*text.splitlines(), ""]:
+        if said.startswith("    "):
+            detail.append(said if len(said) < _WIDTH else said[:_WIDTH] + " ...")
             continue
         kept += detail[-_DETAIL:]
         detail = []
-        kept.append(line)
-    return [line for line in kept if line.strip()]
+        kept.append(said)
+    return [said for said in kept if said.strip()]
 
 
 def _place(file: str) -> str:
@@ -89,13 +88,15 @@ def _before(files: dict[str, str]) -> str:
     return f"archive of {archive} files, {len(made) - manifests} products, {manifests} manifests"
 
 
-def entry(row: Row, seen: Seen, before: dict[str, str], changes: dict[str, list[str]], noted: str) -> list[str]:
-    """Return one line of the table as its cells."""
+def line(row: Row, seen: Seen, before: dict[str, str], changes: dict[str, list[str]], noted: str) -> str:
+    """Return one line of the table."""
     words = {"removed": "removed", "replaced": "made again", "new": "new"}
     after = [f"{words[kind]}: {_listed(files)}" for kind, files in changes.items() if files]
     after = [noted] if noted else after or ["the same"]
     after += ["then the same command succeeds"] if row.again else []
-    return [row.wrong, row.words, str(seen.status), "\n".join(_said(seen, row)), _before(before), "; ".join(after)]
+    said = _code("\n".join(_said(seen, row)))
+    cells = [row.wrong, _code(row.words), str(seen.status), said, _before(before), "; ".join(after)]
+    return f"| {' | '.join(cells)} |"
 
 
 def _code(text: str) -> str:
@@ -113,39 +114,40 @@ def _plain(cell: str) -> str:
     return "\n".join(f"  {line}" if line.startswith("remedy: ") else line for line in lines)
 
 
+def _cells(text: str) -> list[str]:
+    """Return the cells of a line of the table; nothing for any other line."""
+    cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", text)[1:-1]]
+    return [] if len(cells) != len(_COLUMNS) or cells[0] == _COLUMNS[0] or cells[0].startswith("---") else cells
+
+
 def read() -> list[tuple[str, ...]]:
     """Return the rows of the committed table: what is wrong, the command, the status and the message."""
-    found = []
-    for line in TABLE.read_text(encoding="utf-8").splitlines():
-        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        if len(cells) == len(_COLUMNS) and cells[0] != _COLUMNS[0] and not cells[0].startswith("---"):
-            found.append((cells[0], _plain(cells[1]), cells[2], _plain(cells[3])))
-    return found
+    found = [_cells(text) for text in TABLE.read_text(encoding="utf-8").splitlines()]
+    return [(cells[0], _plain(cells[1]), cells[2], _plain(cells[3])) for cells in found if cells]
 
 
-def write(entries: list[list[str]]) -> None:
-    """Write the table."""
-    lines, section = [HEAD], ""
-    for row, cells in zip(ROWS, entries, strict=True):
+def write(new: dict[str, str]) -> None:
+    """Write the table: new lines by what is wrong, those of the committed table for the rest."""
+    old = {cells[0]: text for text in TABLE.read_text(encoding="utf-8").splitlines() if (cells := _cells(text))}
+    lines, section = [HEAD.rstrip()], ""
+    for row in ROWS:
         if row.section != section:
             section = row.section
             lines += [f"\n## {section}\n", f"| {' | '.join(_COLUMNS)} |", "|" + "---|" * len(_COLUMNS)]
-        wrong, words, status, said, before, after = cells
-        lines.append(f"| {wrong} | {_code(words)} | {status} | {_code(said)} | {before} | {after} |")
+        lines.append((old | new)[row.wrong])
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def main() -> int:
-    """Run every row and write the table; return the status of the tests."""
+def main(chosen: list[str]) -> int:
+    """Run rows, all of them or those that pytest's options choose, and write the table; return the tests' status."""
     with tempfile.TemporaryDirectory() as directory:
-        environment: dict[str, Any] = {**os.environ, "BALROG_BAD_INPUT_DIR": directory}
-        tests = [sys.executable, "-m", "pytest", "-q", "-n", "2", str(HERE), "-k", "does_no_harm"]
+        environment = {**os.environ, "BALROG_BAD_INPUT_DIR": directory}
+        test = f"{HERE / 'test_bad_input.py'}::test_bad_input_is_told_and_does_no_harm"
+        tests = [sys.executable, "-m", "pytest", "-q", "-n", "2", test, *chosen]
         status = subprocess.run(tests, env=environment, check=False).returncode
-        files = sorted(Path(directory).glob("*.json"))
-        if len(files) == len(ROWS):
-            write([json.loads(file.read_text(encoding="utf-8")) for file in files])
+        write(dict(json.loads(file.read_text(encoding="utf-8")) for file in Path(directory).glob("*.json")))
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -55,9 +55,8 @@ def test_bad_input_is_told_and_does_no_harm(row, worlds):
         world.mend()
         world.succeed(row.words)
     if directory := os.environ.get("BALROG_BAD_INPUT_DIR"):
-        number = table.ROWS.index(row)
-        entry = table.entry(row, seen, before, changes, noted)
-        Path(directory, f"{number:03d}.json").write_text(json.dumps(entry), encoding="utf-8")
+        told = [row.wrong, table.line(row, seen, before, changes, noted)]
+        Path(directory, f"{table.ROWS.index(row):03d}.json").write_text(json.dumps(told), encoding="utf-8")
 
 
 def test_the_table_has_every_row_and_what_it_says():
