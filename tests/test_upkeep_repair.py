@@ -331,7 +331,7 @@ def test_the_command_as_a_user_types_it(command, context, base):
     ran = command("balrog", "repair", TILE)
     assert ran.returncode == 0
     assert f"    removed with {TILE}_prep_r.json; block 1 (prep, base) makes it again" in ran.stdout
-    assert f"Run next: snakemake --cores all tile={TILE}" in ran.stdout
+    assert f"Run next the command that made it, or: snakemake --cores all tile={TILE}" in ran.stdout
     assert set(before) - set(files(base)) == {damaged, context.tree.manifest("prep", "r")}
     ran = command("balrog", "repair", TILE)
     assert ran.returncode == 0
