@@ -228,10 +228,7 @@ def _reserve(descriptor: int, size: int) -> None:
         os.posix_fallocate(descriptor, 0, size)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
-            raise ProductError(
-                f"there is no room for an uncompressed MEDS file: {error.strerror}",
-                remedy="make room, or name another directory for temporary files",
-            ) from error
+            raise
         os.ftruncate(descriptor, size)
 
 
