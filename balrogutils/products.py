@@ -24,6 +24,7 @@ __all__ = [
     "Step",
     "link_or_copy",
     "no_room",
+    "peak_memory",
     "read_manifest",
     "records",
     "sha256",
@@ -322,7 +323,7 @@ class Step:
             "ended": ended,
             "wall_seconds": ended - self._wall,
             "cpu_seconds": _cpu_seconds() - self._cpu,
-            "peak_memory_bytes": _peak_memory(),
+            "peak_memory_bytes": _largest_process(),
         }
         writing_text(self.manifest, json.dumps(document, indent=1) + "\n")
 
@@ -332,9 +333,22 @@ def _cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def _peak_memory() -> int:
-    # The largest single process of the step; ru_maxrss is in KiB on Linux.
-    return 1024 * max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+def peak_memory() -> int:
+    """Return the largest resident size this process has had, in bytes.
+
+    The kernel's high-water mark of this program (``VmHWM``): ``ru_maxrss`` is inherited over ``exec``, and would be
+    that of the process that started this one, if that was larger. Where there is no ``/proc``, it has to do.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+        return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _largest_process() -> int:
+    # A program started from here inherits at most our own size, so that the larger of both is true.
+    return max(peak_memory(), 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
 def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:

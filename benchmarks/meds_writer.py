@@ -24,6 +24,7 @@ from balrogutils.meds.cutouts import find, lay_out
 from balrogutils.meds.sources import PlaneFile, SourceImage
 from balrogutils.meds.tables import Tables, image_info, metadata, object_data, psf_info
 from balrogutils.meds.writer import Packing, write_meds
+from balrogutils.products import peak_memory
 from balrogutils.psf import PSFEx
 from balrogutils.randomness import stream
 
@@ -89,7 +90,7 @@ def main(words):
     with tempfile.TemporaryDirectory(dir=options.scratch) as room:
         place = Path(room)
         files = make_source(place, options.rows, options.cols)
-        baseline = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        baseline = peak_memory()
         wall, cpu = time.perf_counter(), time.process_time()
         sources = [SourceImage(files, 31.0, 0.4, place / "psf.psf") for _ in range(options.exposures + 1)]
         rng = stream(2, "benchmark")
@@ -128,8 +129,9 @@ def main(words):
             "cpu_s": took[1],
             "fpack_cpu_s": children.ru_utime + children.ru_stime,
             "image_MB": 4 * options.rows * options.cols / 1e6,
-            "before_writer_MB": baseline * 1024 / 1e6,
-            "peak_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+            "before_writer_MB": baseline / 1e6,
+            "peak_MB": peak_memory() / 1e6,
+            # Of the largest program started, or of this process when it started one, whichever was larger.
             "fpack_peak_MB": children.ru_maxrss * 1024 / 1e6,
         }
         if options.original is not None:

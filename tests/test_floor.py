@@ -2,13 +2,15 @@
 
 import errno
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from balrogutils.errors import BalrogError, ConfigError, InputError, ProductError, did_you_mean
 from balrogutils.masks import MaskBit, mask_of
-from balrogutils.products import Step, link_or_copy, read_manifest, sha256, writing, writing_text
+from balrogutils.products import Step, link_or_copy, peak_memory, read_manifest, sha256, writing, writing_text
 from balrogutils.progress import track
 from balrogutils.randomness import dither_seed, seed32, stream
 
@@ -218,3 +220,10 @@ def test_progress_keeps_the_items(caplog):
         assert list(track(iter([1, 2]), "work")) == [1, 2]
         assert list(track([], "nothing")) == []
     assert "work: 2 it" in caplog.text
+
+
+def test_peak_memory_is_not_that_of_the_process_that_started_this_one():
+    ours = np.ones(300_000_000, "u1")
+    code = "from balrogutils.products import peak_memory; print(peak_memory())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert peak_memory() > ours.nbytes > int(done.stdout) > 1_000_000
