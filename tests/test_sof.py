@@ -15,13 +15,13 @@ from simulated_stamps import observe, write_meds
 from balrogutils.blocks import sof as block
 from balrogutils.context import Context
 from balrogutils.errors import ConfigError, ProductError
-from balrogutils.fitting import chunks
-from balrogutils.fitting.catalogue import epoch_rows, model_rows
 from balrogutils.fitting.flags import FitFlag, ObjectFlag
-from balrogutils.fitting.medsource import MedsSource
 from balrogutils.fitting.observation import PSFStamp
-from balrogutils.fitting.sof import Epoch, Fitter, Target
 from balrogutils.layout import Site
+from balrogutils.measurement import chunks
+from balrogutils.measurement.catalogue import epoch_rows, model_rows
+from balrogutils.measurement.medsource import MedsSource
+from balrogutils.measurement.sof import Epoch, Fitter, Target
 from balrogutils.products import read_manifest
 from balrogutils.settings.campaign import Campaign
 from balrogutils.settings.pipeline import Pipeline

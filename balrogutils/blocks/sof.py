@@ -9,9 +9,9 @@ import numpy as np
 
 from balrogutils.context import Context
 from balrogutils.errors import ProductError
-from balrogutils.fitting.chunks import Chunk, collate, partition, run_chunks
-from balrogutils.fitting.medsource import MedsSource
 from balrogutils.graph import Job
+from balrogutils.measurement.chunks import Chunk, collate, partition, run_chunks
+from balrogutils.measurement.medsource import MedsSource
 from balrogutils.settings.sof import Sof
 
 __all__ = ["sof"]

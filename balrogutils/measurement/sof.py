@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balrogutils.errors import FitError
-from balrogutils.fitting.catalogue import Rows, epoch_rows, magnitude, model_rows
 from balrogutils.fitting.flags import FitFlag, ImageFlag, ObjectFlag
 from balrogutils.fitting.galaxy import fit_galaxy, round_statistics, template_flux
 from balrogutils.fitting.jointprior import JointPrior
@@ -20,8 +19,9 @@ from balrogutils.fitting.observation import Observation, Stack, stack
 from balrogutils.fitting.priors import CenPrior, CosmosSersic, Flat, GPriorBA, Normal, Prior, TwoSidedErf
 from balrogutils.fitting.psffit import PSFFit, PSFOptions, fit_psf, psf_family
 from balrogutils.fitting.solver import LMOptions
-from balrogutils.fitting.weights import WeightRules, prepare
 from balrogutils.masks import mask_of
+from balrogutils.measurement.catalogue import Rows, epoch_rows, magnitude, model_rows
+from balrogutils.measurement.weights import WeightRules, prepare
 from balrogutils.randomness import stream
 from balrogutils.settings.sof import BAPrior, ErfPrior, FlatPrior, NormalPrior, Sof
 

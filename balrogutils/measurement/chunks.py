@@ -19,9 +19,9 @@ import numpy as np
 from balrogutils import __version__
 from balrogutils.errors import FitError, ProductError
 from balrogutils.fitsfile import Table, read_table, write_tables
-from balrogutils.fitting.catalogue import MAGZP, Rows, epoch_units, model_units
-from balrogutils.fitting.medsource import MedsSource
-from balrogutils.fitting.sof import Fitter
+from balrogutils.measurement.catalogue import MAGZP, Rows, epoch_units, model_units
+from balrogutils.measurement.medsource import MedsSource
+from balrogutils.measurement.sof import Fitter
 from balrogutils.products import Step, read_manifest, sha256
 from balrogutils.progress import track
 from balrogutils.runlock import die_with_parent

@@ -11,7 +11,7 @@ import numpy as np
 
 from balrogutils.errors import ProductError
 from balrogutils.fitting.observation import LocalWCS, Observation, PSFStamp
-from balrogutils.fitting.sof import Epoch, Target
+from balrogutils.measurement.sof import Epoch, Target
 from balrogutils.meds import MEDS
 from balrogutils.meds.reader import ObjectBlock
 from balrogutils.meds.weights import uberseg
