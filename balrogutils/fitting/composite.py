@@ -125,7 +125,7 @@ def mix_sources(
     count, nband = len(exp), data.nband
     both = links._replace(
         first=2 * links.first,
-        source=(2 * links.source[:, None] + [0, 1]).ravel(),
+        source=(2 * links.source[:, None] + np.arange(2)).ravel(),
         wcs=np.repeat(links.wcs, 2, axis=0),
         psf=np.repeat(links.psf, 2, axis=0),
         offset=np.repeat(links.offset, 2),
