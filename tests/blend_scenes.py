@@ -40,6 +40,12 @@ class Blend:
     def canvas(self) -> Canvas:
         return build_canvas(self.pieces, self.count, self.nband)
 
+    @property
+    def pairs(self) -> np.ndarray:
+        """Members closer than the boxes of 48 pixels of neighbours are."""
+        apart = np.abs(self.offsets[:, None] - self.offsets).max(axis=2)
+        return np.argwhere(np.triu(apart < 24 * SCALE, 1))
+
     def single(self, member: int, *, uberseg: bool = True) -> Canvas:
         """One member on its own stamps, nobody else linked."""
         mine = [

@@ -26,6 +26,7 @@ from balrogutils.randomness import stream
 
 TIGHT = LMOptions(2000, 1e-12, 1e-12)
 USUAL = LMOptions(2000, 5e-5, 5e-5)
+NOBODY = np.empty((0, 2), int)
 
 
 def prior(nband, extra=()):
@@ -147,7 +148,7 @@ def test_a_part_of_a_canvas_is_the_canvas_of_these_members():
 def test_o3_a_pair_without_noise_is_recovered():
     blend = pair(1.5)
     recipe = Recipe("gauss", None, TIGHT)
-    found = fit_jointly(blend.canvas, recipe, [blend.starts(5)], blend.offsets)
+    found = fit_jointly(blend.canvas, recipe, [blend.starts(5)], blend.offsets, blend.pairs)
     for one, truth in zip(found.members, blend.truth, strict=True):
         assert one.fit.flags == 0
         assert one.fit.pars == pytest.approx(truth, rel=1e-5, abs=1e-6)
@@ -198,7 +199,7 @@ def test_o6_a_group_of_one_is_the_single_fit_to_the_bit(name):
     canvas = blend.single(0)
     recipe = Recipe(name, prior(2, [Normal(0.5, 0.1, 0.0, 1.0)]), USUAL)
     start = blend.starts(recipe.nshape)[:1]
-    group = fit_jointly(canvas, recipe, [start], blend.offsets[:1]).members[0].fit
+    group = fit_jointly(canvas, recipe, [start], blend.offsets[:1], NOBODY).members[0].fit
     alone = fit_galaxy(canvas.data, canvas.links.psf, model(name), recipe.prior, [start[0]], USUAL)
     assert np.array_equal(group.pars, alone.pars)
     assert np.array_equal(group.cov, alone.cov)
@@ -212,7 +213,7 @@ def test_o6_holds_for_cm():
     canvas = blend.single(1)
     recipe = Recipe("cm", prior(2), USUAL, FRACDEV_Y3)
     start = blend.starts(5)[1:]
-    group = fit_jointly(canvas, recipe, [start], blend.offsets[1:]).members[0]
+    group = fit_jointly(canvas, recipe, [start], blend.offsets[1:], NOBODY).members[0]
     alone = fit_composite(canvas.data, canvas.links.psf, recipe.prior, [start[0]], USUAL, FRACDEV_Y3)
     assert np.array_equal(group.fit.pars, alone.fit.pars)
     assert np.array_equal(group.fit.cov, alone.fit.cov)
@@ -223,7 +224,7 @@ def test_o6_holds_for_cm():
 def test_pairs_with_noise_are_within_their_errors(name, truth):
     blend = pair(2.0, name=truth, noise=True, s2n=300.0, seed=8)
     recipe = Recipe(name, prior(2, [Flat(-1.0, 2.0)]), USUAL, FRACDEV_Y3)
-    found = fit_jointly(blend.canvas, recipe, [blend.starts(recipe.nshape)], blend.offsets)
+    found = fit_jointly(blend.canvas, recipe, [blend.starts(recipe.nshape)], blend.offsets, blend.pairs)
     for one, pars in zip(found.members, blend.truth, strict=True):
         assert one.fit.flags == 0
         flux, errors = one.fit.pars[-2:], np.sqrt(np.diag(one.fit.cov))[-2:]
@@ -240,7 +241,7 @@ def test_o4_turns_end_where_the_joint_fit_does():
     tight = replace(recipe, options=LMOptions(2000, 1e-10, 1e-10))
     starts = [blend.starts(5)]
     whole = big_views(blend)
-    together = fit_jointly(whole[0].joined, tight, starts, blend.offsets)
+    together = fit_jointly(whole[0].joined, tight, starts, blend.offsets, blend.pairs)
     usual = fit_iteratively(whole, recipe, starts, Convergence(), lambda itr: stream(1, "order", itr))
     many = Convergence(min_itr=50, max_itr=50)
     passes = fit_iteratively(whole, tight, starts, many, lambda itr: stream(1, "order", itr))
@@ -262,7 +263,7 @@ def test_turns_on_own_stamps_agree_with_the_joint_fit():
     blend = pair(2.0, name="exp", noise=True, s2n=100.0, seed=5)
     recipe = Recipe("exp", prior(2), USUAL)
     starts = [blend.starts(5)]
-    together = fit_jointly(blend.canvas, recipe, starts, blend.offsets)
+    together = fit_jointly(blend.canvas, recipe, starts, blend.offsets, blend.pairs)
     turns = fit_iteratively(blend.views(), recipe, starts, Convergence(), lambda itr: stream(1, "order", itr))
     again = fit_iteratively(blend.views(), recipe, starts, Convergence(), lambda itr: stream(1, "order", itr))
     for one, two, three in zip(together.members, turns.members, again.members, strict=True):
@@ -278,7 +279,7 @@ def test_blocks_of_a_large_group_end_where_one_system_does():
     blend = draw(rng, [model("exp")] * 9, truth, offsets, np.array([3.0]), nepoch=2)
     recipe = Recipe("exp", prior(1), replace(USUAL, ftol=1e-8, xtol=1e-8))
     starts = [blend.starts(5)]
-    one = joint.fit_jointly(blend.canvas, recipe, starts, offsets)
+    one = joint.fit_jointly(blend.canvas, recipe, starts, offsets, blend.pairs)
     blocks = [
         (np.array(core), np.array([*core, *halo]))
         for core, halo in [([0, 1, 2], [3, 4, 5]), ([3, 4, 5], [0, 1, 2, 6, 7, 8]), ([6, 7, 8], [3, 4, 5])]
@@ -297,7 +298,7 @@ def test_two_members_at_one_place_are_flagged_or_share_the_light():
     blend = pair(0.0, name="exp", noise=True, s2n=100.0)
     truth = [np.array([0, 0, 0, 0, 0.6, 900.0, 1200.0])] * 2
     blend = draw(np.random.default_rng(2), [model("exp")] * 2, truth, np.zeros((2, 2)), blend.sigma, nepoch=3)
-    found = fit_jointly(blend.canvas, Recipe("exp", prior(2), USUAL), [blend.starts(5)], blend.offsets)
+    found = fit_jointly(blend.canvas, Recipe("exp", prior(2), USUAL), [blend.starts(5)], blend.offsets, blend.pairs)
     good = [one for one in found.members if one.fit.flags == 0]
     assert good
     assert sum(one.fit.pars[5] for one in good) == pytest.approx(1800.0, rel=0.1)
@@ -309,7 +310,9 @@ def test_two_members_at_one_place_are_flagged_or_share_the_light():
 def test_members_without_weight_are_flagged():
     blend = pair(3.0, name="exp", noise=True, s2n=100.0)
     pieces = [replace(piece, weight=np.zeros_like(piece.weight)) for piece in blend.pieces]
-    found = fit_jointly(build_canvas(pieces, 2, 2), Recipe("exp", prior(2), USUAL), [blend.starts(5)], blend.offsets)
+    found = fit_jointly(
+        build_canvas(pieces, 2, 2), Recipe("exp", prior(2), USUAL), [blend.starts(5)], blend.offsets, blend.pairs
+    )
     assert [one.fit.flags for one in found.members] == [FitFlag.ZERO_DOF] * 2
 
 
@@ -343,7 +346,7 @@ def test_images_of_different_pixels_are_one_scene(fit):
     """A pair on images of 0.263, 0.1 and 0.5 arcsec a pixel, each with its own map and PSF."""
     blend = pair(1.8, name=fit, nepoch=3, scales=(0.263, 0.1, 0.5))
     assert len({piece.shape for piece in blend.pieces}) == 3
-    found = fit_jointly(blend.canvas, Recipe(fit, None, TIGHT), [blend.starts(5)], blend.offsets)
+    found = fit_jointly(blend.canvas, Recipe(fit, None, TIGHT), [blend.starts(5)], blend.offsets, blend.pairs)
     for one, truth in zip(found.members, blend.truth, strict=True):
         assert one.fit.pars == pytest.approx(truth, rel=1e-5, abs=1e-6)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from balrogutils.errors import FitError
 from balrogutils.fitting.kernels import Links
 from balrogutils.fitting.observation import LocalWCS, Stack
+from balrogutils.fitting.parts import on_their_stamps
 
 __all__ = ["Canvas", "Piece", "build_canvas", "complete", "part_of", "view_of"]
 
@@ -260,36 +261,8 @@ def part_of(canvas: Canvas, members: I64) -> tuple[Canvas, I64]:
     ndarray of int64, shape (npix,)
         Index of each of its pixels in the pixels of `canvas`.
     """
-    data, links = canvas.data, canvas.links
-    rank = np.full(canvas.member.size, -1, np.int64)
-    rank[members] = np.arange(len(members))
-    stamp_of = np.repeat(np.arange(data.start.size), np.diff(links.first))
-    kept = rank[links.source] >= 0
-    stamps = np.unique(stamp_of[kept])
-    sizes = data.nrow[stamps] * data.ncol[stamps]
-    pixels = np.concatenate([np.arange(data.start[s], data.start[s] + n) for s, n in zip(stamps, sizes, strict=True)])
-    counts = np.bincount(stamp_of[kept], minlength=data.start.size)[stamps]
-    order = np.flatnonzero(kept)
-    part = Stack(
-        data.image[pixels],
-        data.weight[pixels],
-        np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64),
-        np.ascontiguousarray(data.nrow[stamps]),
-        np.ascontiguousarray(data.ncol[stamps]),
-        np.ascontiguousarray(data.band[stamps]),
-        np.ascontiguousarray(data.wcs[stamps]),
-        int(np.count_nonzero(data.weight[pixels])),
-        data.nband,
-    )
-    some = Links(
-        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        rank[links.source[order]],
-        np.ascontiguousarray(links.wcs[order]),
-        np.ascontiguousarray(links.psf[order]),
-        links.residual,
-        links.offset[order],
-    )
-    return Canvas(part, some, canvas.member[members]), pixels
+    data, links, pixels = on_their_stamps(canvas.data, canvas.links, members)
+    return Canvas(data, links, canvas.member[members]), pixels
 
 
 def view_of(pieces: Sequence[Piece], member: int, nmember: int, nband: int) -> tuple[Canvas, NDArray[np.int64]]:

@@ -20,7 +20,9 @@ _ROUNDS = 20
 _ENOUGH = 0.02
 
 
-def fit_jointly(canvas: Canvas, recipe: Recipe, starts: Starts, offsets: F64, largest: int = LARGEST) -> GroupFit:
+def fit_jointly(
+    canvas: Canvas, recipe: Recipe, starts: Starts, offsets: F64, pairs: I64, largest: int = LARGEST
+) -> GroupFit:
     """Fit all members of a group; parameters of all are free, and every pixel counts once.
 
     Parameters
@@ -33,18 +35,20 @@ def fit_jointly(canvas: Canvas, recipe: Recipe, starts: Starts, offsets: F64, la
         First guesses.
     offsets : ndarray, shape (nmember, 2)
         Positions of the members, arcsec from any point.
+    pairs : ndarray of int, shape (npair, 2)
+        Members that are neighbours.
     largest : int
         Members of one system at most.
 
     Returns
     -------
     GroupFit
-        Errors are marginalised over the other members; in a larger group over those that share pixels.
+        Errors are marginalised over the other members; in a larger group over its neighbours.
 
     Notes
     -----
-    More than `largest` members are fit block by block: some neighbouring members and those that share pixels with
-    them, while the models of all others are taken off the image; the first are kept. Rounds over the blocks go on
+    More than `largest` members are fit block by block: some members that are near each other, and their neighbours,
+    while the models of all others are taken off the image; the first are kept. Rounds over the blocks go on
     until nothing moves by 0.02 standard errors. The cost grows as the number of members. Where the members of one
     system cannot be told apart, each is a block of its own.
     """
@@ -56,7 +60,7 @@ def fit_jointly(canvas: Canvas, recipe: Recipe, starts: Starts, offsets: F64, la
         order = np.argsort(-starts[0][:, recipe.nshape :].sum(axis=1), kind="stable")
         blocks = [(np.array([k]), np.array([k])) for k in order]
     else:
-        blocks = _blocks(canvas, offsets)
+        blocks = _blocks(offsets, pairs)
     return _sweep(canvas, recipe, starts, blocks)
 
 
@@ -71,14 +75,11 @@ def _bisect(members: I64, offsets: F64) -> list[I64]:
     return [*_bisect(order[:half], offsets), *_bisect(order[half:], offsets)]
 
 
-def _blocks(canvas: Canvas, offsets: F64) -> list[tuple[I64, I64]]:
-    """Return the blocks: members that are kept, and these with those that share a stamp with them."""
-    count = canvas.member.size
-    near = np.eye(count, dtype=bool)
-    for first, last in zip(canvas.links.first[:-1], canvas.links.first[1:], strict=True):
-        here = canvas.links.source[first:last]
-        near[np.ix_(here, here)] = True
-    cores = _bisect(np.arange(count), offsets)
+def _blocks(offsets: F64, pairs: I64) -> list[tuple[I64, I64]]:
+    """Return the blocks: members that are kept, and these with their neighbours."""
+    near = np.eye(len(offsets), dtype=bool)
+    near[pairs[:, 0], pairs[:, 1]] = near[pairs[:, 1], pairs[:, 0]] = True
+    cores = _bisect(np.arange(len(offsets)), offsets)
     return [
         (core, np.concatenate([core, np.setdiff1d(np.flatnonzero(near[core].any(axis=0)), core)])) for core in cores
     ]

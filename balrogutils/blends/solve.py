@@ -16,6 +16,7 @@ from balrogutils.fitting.fit import Fit, fit_scene
 from balrogutils.fitting.flags import FitFlag, MofFlag
 from balrogutils.fitting.jointprior import JointPrior
 from balrogutils.fitting.models import Model, model
+from balrogutils.fitting.parts import keep_sources
 from balrogutils.fitting.rendering import model_pixels
 from balrogutils.fitting.scene import Scene
 from balrogutils.fitting.solver import LMOptions
@@ -152,19 +153,7 @@ def pixels_of(canvas: Canvas, fits: Sequence[MemberFit | None]) -> F64:
     there = [k for k, one in enumerate(fits) if one is not None and one.model is not None]
     if not there:
         return np.zeros(canvas.data.image.size)
-    links = canvas.links
-    rank = np.full(len(fits), -1, np.int64)
-    rank[there] = np.arange(len(there))
-    kept = np.flatnonzero(rank[links.source] >= 0)
-    stamp_of = np.repeat(np.arange(canvas.data.start.size), np.diff(links.first))
-    first = np.concatenate([[0], np.cumsum(np.bincount(stamp_of[kept], minlength=canvas.data.start.size))])
-    some = links._replace(
-        first=first.astype(np.int64),
-        source=rank[links.source[kept]],
-        wcs=np.ascontiguousarray(links.wcs[kept]),
-        psf=np.ascontiguousarray(links.psf[kept]),
-        offset=links.offset[kept],
-    )
+    some = keep_sources(canvas.data, canvas.links, np.array(there))
     good = [one for one in fits if one is not None and one.model is not None]
     pars = np.concatenate([one.fit.pars for one in good])
     models = [one.model for one in good if one.model is not None]

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.linalg.lapack import dpotrf, dpotrs
+
+from balrogutils.fitting.gaussians import dot
 
 __all__ = ["Evaluate", "LMOptions", "Solution", "Status", "invert", "judge", "minimise", "propose"]
 
@@ -22,8 +23,6 @@ DAMPING_START = 1e-3
 DAMPING_MAX = 1e14
 # Fall of chi^2 below which a step needs no evaluation.
 _LAST = 1e-2
-# Parameters from which on LAPACK is faster.
-_LARGE = 80
 
 
 class Status(enum.IntEnum):
@@ -93,8 +92,8 @@ def propose(normal, gradient, scale, damping, step):
                     total = 1.0
                 elif scale[i] > 0.0:
                     total += damping * scale[i] * size[i] * size[i]
-            for k in range(j):
-                total -= lower[i, k] * lower[j, k]
+            # Nearly all the time of large systems, those of groups, goes here.
+            total -= dot(lower[i, :j], lower[j, :j])
             if i == j:
                 if not total > 1e-15:
                     return -1.0
@@ -126,22 +125,6 @@ def _predicted(normal, gradient, step):
             total += normal[i, k] * step[k]
         predicted -= step[i] * total
     return predicted
-
-
-def _propose(normal: F64, gradient: F64, scale: F64, damping: float, step: F64) -> float:
-    """Do what `propose` does; large systems, those of groups, by LAPACK."""
-    if gradient.size < _LARGE:
-        return float(propose(normal, gradient, scale, damping, step))
-    diagonal = np.diag(normal)
-    held = (scale < 0.0) | ((diagonal <= 0.0) & (scale == 0.0))
-    size = np.where(held, 0.0, 1.0 / np.sqrt(np.where(held, 1.0, np.maximum(scale, diagonal))))
-    system = normal * size[:, None] * size
-    system[np.diag_indices_from(system)] += np.where(held, 1.0, damping * np.maximum(scale, 0.0) * size * size)
-    lower, info = dpotrf(system, lower=1, overwrite_a=1)
-    if info != 0 or not np.diag(lower).min() > math.sqrt(1e-15):
-        return -1.0
-    step[:] = dpotrs(lower, -gradient * size, lower=1)[0] * size
-    return float(_predicted(normal, gradient, step))
 
 
 @njit(cache=True)
@@ -224,14 +207,14 @@ def minimise(
         scale = np.where(held, -1.0, largest * damped)
         small = max(options.ftol * min(chi2, 1.0), noise)
         if fresh:
-            predicted = _propose(normal, gradient, scale, 0.0, step)
+            predicted = propose(normal, gradient, scale, 0.0, step)
             if 0.0 <= predicted <= max(min(math.sqrt(options.ftol), _LAST), small) and np.all(np.isfinite(step)):
                 last = np.minimum(np.maximum(pars + step, bottom), top)
                 return Solution(Status.CONVERGED, last, chi2 - predicted, normal, gradient, nfev, pars)
         fresh = False
         if nfev >= options.maxfev:
             break
-        predicted = _propose(normal, gradient, scale, damping, step)
+        predicted = propose(normal, gradient, scale, damping, step)
         if predicted < 0.0 or not np.all(np.isfinite(step)):
             damping, growth = judge(-1.0, predicted, damping, growth)
             if damping > DAMPING_MAX:
