@@ -188,6 +188,19 @@ def test_composite_says_what_it_is_made_of():
     assert fitter(Target(1, 1, 0.0, 0.0, 64, (seen,)))[0]["cm_fracdev"][0] == pytest.approx(0.4)
 
 
+def test_a_bright_star_is_a_composite_without_size():
+    """Neither an exponential nor a bulge is a star, and no mix of the two is best: the fit must end all the same."""
+    rng = np.random.default_rng(5)
+    seen = tuple(Epoch(observe(rng, None, 1e5, 2.0, 48), k, k, 1.0, 1.0) for k in (1, 2, 3))
+    row, _ = Fitter(Sof(run="x"), ("g",))(Target(1, 1, 0.0, 0.0, 48, (seen,)))
+    (row,) = row
+    assert row["flags"] == 0
+    # S/N 7000: what three Gaussians leave of the PSF is 1 % of the size of the PSF, and flux follows size.
+    assert abs(row["cm_T"]) < 0.02 * row["psfrec_T"]
+    assert row["cm_flux"][0] == pytest.approx(row["psf_flux"][0], rel=0.01)
+    assert 0 <= row["cm_fracdev"] <= 1
+
+
 @pytest.mark.parametrize("psf", ["gauss", "turb", "coellip5", "em3"])
 def test_every_psf_model_serves(psf):
     fitter = Fitter(Sof.model_validate({"run": "x", "model": "exp", "psf_pars": {"model": psf}}), BANDS)
