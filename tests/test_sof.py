@@ -54,6 +54,12 @@ def stamps(**changes):
     return lambda band, k, one: replace(one, **{name: make(one) for name, make in changes.items()})
 
 
+def _one_pixel(image):
+    out = np.zeros_like(image)
+    out[20, 20] = 1.0
+    return out
+
+
 BROKEN = {
     "NaN images": (stamps(image=lambda one: one.image * np.nan), ObjectFlag.IMAGE_FLAGS),
     "zero images": (stamps(image=lambda one: one.image * 0), ObjectFlag.IMAGE_FLAGS),
@@ -64,6 +70,7 @@ BROKEN = {
     "no PSF": (stamps(psf=lambda one: None), ObjectFlag.PSF_FIT_FAILURE),
     "NaN PSF": (stamps(psf=lambda one: PSFStamp(one.psf.image * np.nan, 20, 20)), ObjectFlag.PSF_FIT_FAILURE),
     "zero PSF": (stamps(psf=lambda one: PSFStamp(one.psf.image * 0, 20, 20)), ObjectFlag.PSF_FIT_FAILURE),
+    "one-pixel PSF": (stamps(psf=lambda one: PSFStamp(_one_pixel(one.psf.image), 20, 20)), ObjectFlag.PSF_FIT_FAILURE),
     "singular Jacobian": (stamps(wcs=lambda one: one.wcs._replace(dudrow=0.0, dudcol=0.0)), ObjectFlag.IMAGE_FLAGS),
     "no exposure in r": (lambda band, k, one: None if band == 1 else one, ObjectFlag.NO_CUTOUTS),
 }
