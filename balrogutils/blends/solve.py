@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balrogutils.blends.canvas import Canvas
-from balrogutils.fitting.composite import FracdevPrior, fit_composites
+from balrogutils.fitting.composite import FRACDEV_RANGE, RATIO_RANGE, FracdevPrior, fit_composite
+from balrogutils.fitting.composites import fit_composites
 from balrogutils.fitting.fit import Fit, fit_scene
-from balrogutils.fitting.flags import FitFlag, MofFlag
+from balrogutils.fitting.flags import MofFlag
 from balrogutils.fitting.jointprior import JointPrior
-from balrogutils.fitting.models import Model, model
+from balrogutils.fitting.models import Model, composite, model
 from balrogutils.fitting.parts import keep_sources
 from balrogutils.fitting.rendering import model_pixels
 from balrogutils.fitting.scene import Scene
@@ -43,12 +44,16 @@ class Recipe:
         Limits of each try.
     fracdev : FracdevPrior, optional
         Prior of fracdev, for ``cm``.
+    fracdev_range, ratio_range : (float, float)
+        To which ``cm`` clips fracdev and T_d / T_e.
     """
 
     model: str
     prior: JointPrior | None
     options: LMOptions
     fracdev: FracdevPrior | None = None
+    fracdev_range: tuple[float, float] = FRACDEV_RANGE
+    ratio_range: tuple[float, float] = RATIO_RANGE
 
     @property
     def nshape(self) -> int:
@@ -57,12 +62,13 @@ class Recipe:
 
 
 class Mix(NamedTuple):
-    """fracdev within [0, 1], as found, its error, and T_d / T_e of a cm fit."""
+    """fracdev of a cm fit within its range, as found, and its error; T_d / T_e within its range, and as found."""
 
     fracdev: float
     fracdev_noclip: float
     fracdev_err: float
     ratio: float
+    ratio_noclip: float
 
 
 class MemberFit(NamedTuple):
@@ -125,18 +131,17 @@ def solve(canvas: Canvas, recipe: Recipe, starts: Starts) -> list[MemberFit]:
         scene = Scene(canvas.data, [profile] * count, canvas.links, priors)
         parts = _split(fit_scene(scene, firsts, recipe.options), size, count)
         return [MemberFit(one, None if one.flags else profile) for one in parts]
-    found = fit_composites(canvas.data, canvas.links, priors, firsts, recipe.options, recipe.fracdev)
+    about = (recipe.options, recipe.fracdev, recipe.fracdev_range, recipe.ratio_range)
+    if count == 1 and canvas.links.source.size == canvas.data.start.size:
+        data = canvas.data._replace(wcs=canvas.links.wcs)
+        alone = fit_composite(data, canvas.links.psf, recipe.prior, firsts, *about)
+        mix = Mix(*alone[3:])
+        return [MemberFit(alone.fit, None if alone.fit.flags else composite(mix.fracdev, mix.ratio), mix)]
+    found = fit_composites(canvas.data, canvas.links, priors, firsts, *about)
     out = []
     for k, one in enumerate(_split(found.fit, size, count)):
-        if one.flags:
-            out.append(MemberFit(one, None))
-            continue
-        mix = Mix(*(float(v[k]) for v in (found.fracdev, found.fracdev_noclip, found.fracdev_err, found.ratio)))
-        if found.mixed[k]:
-            out.append(MemberFit(one, found.models[k], mix))
-        else:
-            # Its image is as good as any for the others, but no fit of the model.
-            out.append(MemberFit(one._replace(flags=int(FitFlag.GMIX_RANGE_ERROR)), found.models[k], mix))
+        mix = Mix(*(float(values[k]) for values in found[4:]))
+        out.append(MemberFit(one, None if one.flags else found.models[k], mix))
     return out
 
 
