@@ -9,7 +9,7 @@ from pathlib import Path
 
 from balrogutils.errors import ConfigError
 
-__all__ = ["MODE_BITS", "Site", "TileTree", "chip_of"]
+__all__ = ["FIT_CONFIGS", "MODE_BITS", "Site", "TileTree", "chip_of"]
 
 MODE_BITS = {
     "prep": 1,
@@ -24,6 +24,9 @@ MODE_BITS = {
     "bfd": 512,
     "match": 1024,
 }
+
+FIT_CONFIGS = {"sof": "sof", "mof": "mof", "mcal": "shr"}
+"""Kinds of fits, with the name that begins their configuration key and directory (``shr_config``, ``shr-config``)."""
 
 _BRACKETS = frozenset("{}[]()")
 
@@ -300,6 +303,16 @@ class TileTree:
         run = self.fit_run(kind)
         span = f"{first:06d}-{last:06d}"
         return self.fits_root / run / self.tile / f"chunk{span}" / f"{self.tile}-{run}-{span}.fits"
+
+    def groups(self, kind: str, table: str) -> Path:
+        """Table ``nbrslist`` or ``nbrsfofs`` of a fit of groups: neighbours, and the groups they make."""
+        run = self.fit_run(kind)
+        return self.fits_root / run / self.tile / f"{self.tile}-{run}-{table}.fits"
+
+    def scene(self, kind: str, band: str, suffix: str = "fits") -> Path:
+        """Fitted scene on the coadd of one band, and what it leaves: HDUs MODEL, RESIDUAL; ``png`` for the picture."""
+        run = self.fit_run(kind)
+        return self.fits_root / run / self.tile / f"{self.tile}-{run}-{band}-scene.{suffix}"
 
     @property
     def match(self) -> Path:

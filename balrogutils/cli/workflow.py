@@ -35,18 +35,19 @@ balrogutils makes DES-style tiles: name one.
   snakemake --cores 16 tile=DES0239+0216 --config mode=63    the first six blocks only
 
 Mode bits: 1 prep, 2 coadd and catalogue, 4 MEDS, 8 injection, 16 and 32 the same for injected data, 64 SOF,
-1024 matching.
+128 MOF, 1024 matching.
 Tiles of the embedded archives: {tiles}
 """
 
 # Keys that choose what to make rather than how; a job's command must not change with them.
-_CHOICES = frozenset(("tile", "mode", "realizations", "sof_workers"))
+_CHOICES = frozenset(("tile", "mode", "realizations", "fit_workers"))
 
 # Keys that only some steps obey; the commands of the others must not change with them either.
 _OBEYED_BY = {
     "galsim_config": frozenset(("plan", "inject", "truth")),
     "desmeds_config": frozenset(("meds",)),
     "sof_config": frozenset(("sof",)),
+    "mof_config": frozenset(("mof",)),
     "tool_timeout": frozenset(("prep", "coadd", "catalog", "meds")),
 }
 
@@ -77,7 +78,7 @@ class Run:
         self.tiles = installation_tiles(self.installation, words)
         self._touched = _tiles_of_targets(words)
         self._kept = {key: _text(value) for key, value in sorted(overrides.items()) if key not in _CHOICES}
-        self.sof_workers = self.installation.pipeline.sof_workers
+        self.fit_workers = self.installation.pipeline.fit_workers
         # Snakemake sets TMPDIR for every job; it is to be the documented one.
         self.tmp = str(self.installation.site.tmp)
         for tile in self.tiles:

@@ -12,51 +12,79 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from balrogutils import __version__
 from balrogutils.errors import FitError, ProductError
-from balrogutils.fitsfile import Table, read_table, write_tables
+from balrogutils.fitsfile import Table, read_table, table_names, write_tables
 from balrogutils.measurement.catalogue import MAGZP, Rows, epoch_units, model_units
-from balrogutils.measurement.medsource import MedsSource
-from balrogutils.measurement.sof import Fitter
 from balrogutils.products import Step, read_manifest, sha256
 from balrogutils.progress import track
 from balrogutils.runlock import die_with_parent
-from balrogutils.settings.sof import Sof
+from balrogutils.settings.fits import FitRun
 
-__all__ = ["Chunk", "collate", "is_done", "partition", "run_chunk", "run_chunks"]
+__all__ = ["Chunk", "Run", "collate", "is_done", "partition", "run_chunk", "run_chunks"]
 
 _log = logging.getLogger(__name__)
 
 
+class Run(Protocol):
+    """Fits of one kind of the objects of one tile, which processes share in chunks of consecutive units.
+
+    A unit is an object, or a group of them; what a unit gives depends on nothing but itself and the settings.
+    """
+
+    @property
+    def kind(self) -> str:
+        """Name of the step."""
+        ...
+
+    @property
+    def settings(self) -> FitRun:
+        """The run file."""
+        ...
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Bands, in order."""
+        ...
+
+    def fit(self, first: int, last: int) -> dict[str, Rows]:
+        """Return the rows of each table of units `first` to `last`, both included, ``model_fits`` first."""
+        ...
+
+    def rows(self, first: int, last: int) -> int:
+        """Return how many rows of ``model_fits`` these units have."""
+        ...
+
+
 @dataclass(frozen=True)
 class Chunk:
-    """Rows `first` to `last` (both included) of one fit run, and everything a process needs to fit them.
+    """Units `first` to `last` (both included) of one fit run, and everything a process needs to fit them.
 
-    `inputs` names what the values depend on (digests of the MEDS files); a chunk made of other inputs is not reused.
+    `inputs` names what the values depend on (digests of the files read); a chunk made of other inputs is not reused.
     """
 
     first: int
     last: int
     product: Path
     manifest: Path
-    meds: Mapping[str, Path]
-    settings: Sof
+    run: Run
     about: Mapping[str, Any]
     inputs: Mapping[str, str]
 
     @property
     def config(self) -> dict[str, Any]:
         """What the chunk's manifest keeps, and is compared with."""
-        settings = self.settings.model_dump(mode="json")
+        settings = self.run.settings.model_dump(mode="json")
         # How the objects are shared out changes no value.
         settings.pop("jobs")
         return {
-            "sof": settings,
-            "bands": list(self.meds),
+            self.run.kind: settings,
+            "bands": list(self.run.bands),
             "inputs": dict(self.inputs),
             "rows": [self.first, self.last],
         }
@@ -86,11 +114,11 @@ def is_done(chunk: Chunk) -> bool:
 
 
 def _meta(chunk: Chunk) -> Rows:
-    settings = chunk.settings
-    text = json.dumps(chunk.config["sof"], sort_keys=True)
+    settings = chunk.run.settings
+    text = json.dumps(chunk.config[chunk.run.kind], sort_keys=True)
     values = {
         "run": settings.run,
-        "bands": ",".join(chunk.meds),
+        "bands": ",".join(chunk.run.bands),
         "model": settings.model,
         "psf_model": settings.psf_pars.model,
         "version": __version__,
@@ -105,12 +133,9 @@ def _meta(chunk: Chunk) -> Rows:
     return rows
 
 
-def _tables(model: Rows, epochs: Rows, meta: Rows) -> list[Table]:
-    return [
-        Table("model_fits", model, model_units(model)),
-        Table("epoch_data", epochs, epoch_units()),
-        Table("meta_data", meta),
-    ]
+def _tables(rows: Mapping[str, Rows], meta: Rows) -> list[Table]:
+    units = {"model_fits": model_units(rows["model_fits"]), "epoch_data": epoch_units()}
+    return [*(Table(name, one, units.get(name)) for name, one in rows.items()), Table("meta_data", meta)]
 
 
 def run_chunk(chunk: Chunk) -> tuple[int, int]:
@@ -121,19 +146,11 @@ def run_chunk(chunk: Chunk) -> tuple[int, int]:
     (int, int)
         Objects, and how many of them are flagged.
     """
-    fitter = Fitter(chunk.settings, tuple(chunk.meds))
-    seeds = {"global_seed": chunk.settings.global_seed}
-    with (
-        Step(chunk.manifest, "sof chunk", about=chunk.about, config=chunk.config, seeds=seeds) as step,
-        MedsSource(chunk.meds, region=fitter.rules.use_region) as source,
-    ):
-        models, epochs = [], []
-        for target in source.targets(chunk.first, chunk.last):
-            row, used = fitter(target)
-            models.append(row)
-            epochs.append(used)
-        model = np.concatenate(models)
-        write_tables(chunk.product, _tables(model, np.concatenate(epochs), _meta(chunk)))
+    seeds = {"global_seed": chunk.run.settings.global_seed}
+    with Step(chunk.manifest, f"{chunk.run.kind} chunk", about=chunk.about, config=chunk.config, seeds=seeds) as step:
+        rows = chunk.run.fit(chunk.first, chunk.last)
+        model = rows["model_fits"]
+        write_tables(chunk.product, _tables(rows, _meta(chunk)))
         step.wrote(chunk.product)
         flagged = int(np.count_nonzero(model["flags"]))
         step.count(objects=len(model), flagged=flagged)
@@ -202,7 +219,11 @@ def _results(chunks: Sequence[Chunk], workers: int) -> Iterator[tuple[int, int]]
                 future.cancel()
 
 
-def collate(chunks: Sequence[Chunk], path: Path) -> Rows:
+def _read(product: Path) -> dict[str, Rows]:
+    return {name: read_table(product, name) for name in table_names(product) if name != "meta_data"}
+
+
+def collate(chunks: Sequence[Chunk], path: Path, number: NDArray[Any] | None = None) -> Rows:
     """Put the chunks together, in order, and write the catalogue.
 
     Parameters
@@ -210,7 +231,10 @@ def collate(chunks: Sequence[Chunk], path: Path) -> Rows:
     chunks : sequence of Chunk
         All chunks, in order; at least one.
     path : Path
-        Final name of the catalogue: ``model_fits``, ``epoch_data``, ``meta_data``.
+        Final name of the catalogue: the tables of the chunks, ``model_fits`` in the order of `number`, and
+        ``meta_data``.
+    number : ndarray of int, optional
+        Numbers of the objects in the order of the MEDS files; the order of the chunks when not given.
 
     Returns
     -------
@@ -222,17 +246,22 @@ def collate(chunks: Sequence[Chunk], path: Path) -> Rows:
     ProductError
         When a chunk has other rows than it should.
     """
-    models, epochs = [], []
+    parts: dict[str, list[Rows]] = {}
     for chunk in chunks:
-        rows = read_table(chunk.product, "model_fits")
-        if len(rows) != chunk.last - chunk.first + 1:
+        rows = _read(chunk.product)
+        wanted = chunk.run.rows(chunk.first, chunk.last)
+        if len(rows["model_fits"]) != wanted:
             raise ProductError(
-                f"a chunk has {len(rows)} rows for objects {chunk.first} to {chunk.last}",
+                f"a chunk has {len(rows['model_fits'])} rows and not {wanted}",
                 file=chunk.product,
-                remedy="remove it and run block 64 again",
+                remedy=f"remove it and run {chunk.run.kind} again",
             )
-        models.append(rows)
-        epochs.append(read_table(chunk.product, "epoch_data"))
-    model = np.concatenate(models)
-    write_tables(path, _tables(model, np.concatenate(epochs), _meta(chunks[0])))
-    return model
+        for name, one in rows.items():
+            parts.setdefault(name, []).append(one)
+    tables = {name: np.concatenate(some) for name, some in parts.items()}
+    if number is not None:
+        place = {int(label): index for index, label in enumerate(number)}
+        for name, one in tables.items():
+            tables[name] = one[np.argsort([place[int(label)] for label in one["number"]], kind="stable")]
+    write_tables(path, _tables(tables, _meta(chunks[0])))
+    return tables["model_fits"]
