@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,14 +14,18 @@ from balrogutils.context import Context
 from balrogutils.errors import BalrogError, ConfigError, InjectionError, InputError
 from balrogutils.fitsfile import Table, read_table, write_tables
 from balrogutils.graph import Job
-from balrogutils.injection import profiles
-from balrogutils.injection.catalogs import load
 from balrogutils.injection.flags import OUTCOME_UNITS, ChipFlag
 from balrogutils.injection.planning import UNITS, make_plan, plan_bands, read_plan
+from balrogutils.injection.sources.loading import load
 from balrogutils.injection.truth import truth_table
-from balrogutils.products import link_or_copy
+from balrogutils.products import Step, link_or_copy
 from balrogutils.progress import track
 from balrogutils.settings.injection import Injection
+
+if TYPE_CHECKING:
+    from balrogutils.injection.chips import Recipe
+    from balrogutils.injection.placing import Masked
+    from balrogutils.injection.shapes import Shapes
 
 __all__ = ["inject", "plan", "truth"]
 
@@ -71,18 +76,32 @@ def plan(context: Context) -> None:
     with Job("plan", context).open(config, {"injection": seed}) as step:
         step.read(context.galsim_file, *filter(Path.is_file, [base.geometry]))
         geometry = Geometry.read(base.geometry)
-        types = [item.type for item in settings.gal.items]
+        root = context.site.base
+        types = [item.type for item in settings.gal.items if not item.native]
         try:
-            catalogs = {name: load(name, settings, context.site.base, context.tile, bands) for name in types}
-            step.read(*(catalog.file for catalog in catalogs.values()))
-            rows = make_plan(settings, catalogs, geometry, bands, seed, realization)
+            catalogs = {name: load(name, settings, root, context.tile, bands) for name in types}
+            step.read(*settings.files(root, context.tile))
+            masked = _masks(context, bands, step) if settings.image.avoid.masked else None
+            rows = make_plan(settings, catalogs, geometry, bands, seed, realization, root, masked)
         except BalrogError as error:
             error.locate(file=context.galsim_file)
             raise
         write_tables(tree.plan, [Table("PLAN", rows, UNITS)])
         link_or_copy(base.geometry, tree.geometry)
         step.wrote(tree.plan, tree.geometry)
-        step.count(objects=len(rows), **{name: int(np.sum(rows["inj_type"] == name)) for name in types})
+        kinds = dict.fromkeys(str(name) for name in rows["inj_type"])
+        step.count(objects=len(rows), **{name: int(np.sum(rows["inj_type"] == name)) for name in kinds})
+
+
+def _masks(context: Context, bands: tuple[str, ...], step: Step) -> Masked:
+    """Return what says which sky positions have zero weight on every exposure of some band."""
+    from balrogutils.injection import listing
+    from balrogutils.injection.masking import masked
+
+    base, tree = context.base_tree, context.tree
+    chips = {band: listing.base_chips(base, tree, band) for band in bands}
+    step.read(*(chip.base for one in chips.values() for chip in one))
+    return lambda sky: masked(sky, chips)
 
 
 def inject(context: Context, band: str) -> None:
@@ -102,10 +121,8 @@ def inject(context: Context, band: str) -> None:
         the chip is not written then, and no list of the band.
     """
     # GalSim is for this step only; planning and telling the truth start faster without it.
-    import galsim
-
     from balrogutils.injection import listing
-    from balrogutils.injection.chips import Recipe, inject_chip
+    from balrogutils.injection.imagefile import inject_chip
 
     settings, seed, realization = _settings(context)
     tree, base = context.tree, context.base_tree
@@ -119,14 +136,15 @@ def inject(context: Context, band: str) -> None:
             # A band that the configuration leaves out stays as it is.
             _log.info("%s %s realization %s: nothing is injected into this band", context.tile, band, realization)
             rows = rows[:0]
-        reach = np.array([profiles.light_radius(*(row[name] for name in profiles.PARAMETERS)) for row in rows])
-        given = settings.stamp.gsparams.model_dump(exclude_none=True)
-        recipe = Recipe(galsim.GSParams(**given), settings.poisson, seed, context.tile, realization)
+        recipe, shapes = _recipe(context, settings, seed, realization)
+        reach = np.array([shapes.reach(row) for row in rows])
         chips = listing.base_chips(base, tree, band)
         outcomes = []
         for chip in track(chips, f"{context.tile} {band} realization {realization}: injection", unit="CCDs"):
             step.read(chip.base, chip.psf_file)
-            outcomes.append(inject_chip(chip, rows, reach, recipe))
+            if "BKG" in (settings.blank or "") and chip.background is not None:
+                step.read(chip.background)
+            outcomes.append(inject_chip(chip, rows, reach, recipe, shapes))
             link_or_copy(chip.target, tree.injected(band, chip.name))
             step.wrote(chip.target, tree.injected(band, chip.name))
         for read, wrote in (listing.write_psfs(base, tree, band), listing.write_lists(base, tree, band)):
@@ -142,6 +160,29 @@ def inject(context: Context, band: str) -> None:
         "%s %s realization %s: injected %d of %d objects into %d CCDs, %d stamps in %.1f s",
         *(context.tile, band, realization, drawn, len(rows), len(chips), len(table), time.monotonic() - started),
     )
+
+
+def _recipe(context: Context, settings: Injection, seed: int, realization: str) -> tuple[Recipe, Shapes]:
+    """Return how chips are drawn, and what makes profiles."""
+    import galsim
+
+    from balrogutils.injection.chips import Recipe
+    from balrogutils.injection.shapes import Shapes
+
+    twin = settings.twin(realization)
+    recipe = Recipe(
+        gsparams=galsim.GSParams(**settings.stamp.gsparams.model_dump(exclude_none=True)),
+        poisson=settings.poisson,
+        seed=seed,
+        tile=context.tile,
+        realization=realization,
+        noise_realization=twin,
+        update_weights=settings.image.noise.update_weights,
+        mask_bit=settings.image.mask_bit,
+        blank=settings.blank,
+        recenter=settings.psf.recenter_psf,
+    )
+    return recipe, Shapes(settings, context.site.base, context.tile, twin, seed)
 
 
 def truth(context: Context) -> None:
@@ -194,8 +235,8 @@ def _cards(context: Context, settings: Injection, rows: np.ndarray, seed: int) -
         "DATAVERS": context.site.medsconf,
         "CONFFILE": context.galsim_file.name,
         "INJBANDS": "".join(plan_bands(rows)),
-        "INJTYPES": ",".join(item.type for item in settings.gal.items),
-        "POSSAMPL": ",".join(getattr(image.pos_sampling, name).type for name in settings.inputs),
+        "INJTYPES": ",".join(item.label if item.native else item.type for item in settings.gal.items),
+        "POSSAMPL": ",".join(settings.positions(name).type for name in settings.inputs),
         "NOBJECTS": len(rows),
         "INJSEED": seed,
         "POISSON": int(settings.poisson),

@@ -49,7 +49,7 @@ def combine(plan: NDArray[Any], chips: NDArray[Any], bands: Sequence[str]) -> ND
     centred = (chips["flags"] & ChipFlag.CENTRE_ON_CHIP) != 0
     outcome[index[centred & ((chips["flags"] & ChipFlag.SATURATED) != 0)]] |= Outcome.SATURATED
     masked = (chips["flags"] & ChipFlag.CENTRE_MASKED) != 0
-    cut = chips["flux_drawn"] < (1.0 - _CLIPPED) * chips["flux_expected"]
+    cut = chips["flux_on_chip"] < (1.0 - _CLIPPED) * chips["flux_expected"]
     for band in bands:
         here = centred & (chips["band"] == band)
         held = np.bincount(index[here], minlength=len(plan))
