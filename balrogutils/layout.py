@@ -285,6 +285,10 @@ class TileTree:
         """Truth per object and chip, all bands."""
         return self.dir / f"{self.tile}_{self.realization}_balrog_truth_chips.fits"
 
+    def replay(self, bal_id: int, chip: str) -> Path:
+        """One injected object drawn again on one chip."""
+        return self.dir / "replay" / f"{self.tile}_{self.realization}_{bal_id}_{chip}.fits"
+
     # fits and matching
     def fit_run(self, kind: str) -> str:
         """Name of a fit run, for example ``y3v02-sof``."""

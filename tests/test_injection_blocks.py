@@ -257,7 +257,7 @@ def test_truth_refuses_outcomes_of_another_plan(tmp_path):
     context.tree.manifest("plan").unlink()
     with fitsio.FITS(str(context.tree.plan), "rw", clobber=True) as fits:
         fits.write_table(rows, extname="PLAN")
-    with pytest.raises(InjectionError, match="not those of the plan"):
+    with pytest.raises(InjectionError, match="not those of the truth"):
         truth(context)
 
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from balrogutils.archive.geometry import Geometry
+from balrogutils.blocks.recipe import recipe_of, settings_of
 from balrogutils.context import Context
-from balrogutils.errors import BalrogError, ConfigError, InjectionError, InputError
+from balrogutils.errors import BalrogError, InjectionError
 from balrogutils.fitsfile import Table, read_table, write_tables
 from balrogutils.graph import Job
+from balrogutils.injection import audit
 from balrogutils.injection.flags import OUTCOME_UNITS, ChipFlag
 from balrogutils.injection.planning import UNITS, make_plan, plan_bands, read_plan
 from balrogutils.injection.sources.loading import load
@@ -23,37 +25,11 @@ from balrogutils.progress import track
 from balrogutils.settings.injection import Injection
 
 if TYPE_CHECKING:
-    from balrogutils.injection.chips import Recipe
     from balrogutils.injection.placing import Masked
-    from balrogutils.injection.shapes import Shapes
 
 __all__ = ["inject", "plan", "truth"]
 
 _log = logging.getLogger(__name__)
-
-
-def _settings(context: Context) -> tuple[Injection, int, str]:
-    """Return the injection configuration, the seed in force and the realization.
-
-    Raises
-    ------
-    InputError
-        In a base run, or when the configuration is for another medsconf.
-    """
-    if context.realization is None:
-        raise InputError(
-            "injection makes realizations, and none is named", tile=context.tile, remedy="name one with --realization"
-        )
-    settings = context.injection
-    if settings.image.version not in (None, context.site.medsconf):
-        raise ConfigError(
-            f"image.version is {settings.image.version}, but medsconf is {context.site.medsconf}",
-            file=context.galsim_file,
-            key="image.version",
-            remedy="remove the key",
-        )
-    own = settings.image.random_seed
-    return settings, context.seed if own is None else own, context.realization
 
 
 def plan(context: Context) -> None:
@@ -69,7 +45,7 @@ def plan(context: Context) -> None:
     BalrogError
         When the configuration, a catalogue or the geometry is missing or wrong, or a type of object gets no position.
     """
-    settings, seed, realization = _settings(context)
+    settings, seed, realization = settings_of(context)
     tree, base = context.tree, context.base_tree
     bands = settings.bands(context.bands, context.galsim_file)
     config = settings.model_dump(mode="json")
@@ -124,7 +100,7 @@ def inject(context: Context, band: str) -> None:
     from balrogutils.injection import listing
     from balrogutils.injection.imagefile import inject_chip
 
-    settings, seed, realization = _settings(context)
+    settings, seed, realization = settings_of(context)
     tree, base = context.tree, context.base_tree
     config = settings.model_dump(mode="json")
     started = time.monotonic()
@@ -136,7 +112,7 @@ def inject(context: Context, band: str) -> None:
             # A band that the configuration leaves out stays as it is.
             _log.info("%s %s realization %s: nothing is injected into this band", context.tile, band, realization)
             rows = rows[:0]
-        recipe, shapes = _recipe(context, settings, seed, realization)
+        recipe, shapes = recipe_of(context, settings, seed, realization)
         reach = np.array([shapes.reach(row) for row in rows])
         chips = listing.base_chips(base, tree, band)
         outcomes = []
@@ -162,29 +138,6 @@ def inject(context: Context, band: str) -> None:
     )
 
 
-def _recipe(context: Context, settings: Injection, seed: int, realization: str) -> tuple[Recipe, Shapes]:
-    """Return how chips are drawn, and what makes profiles."""
-    import galsim
-
-    from balrogutils.injection.chips import Recipe
-    from balrogutils.injection.shapes import Shapes
-
-    twin = settings.twin(realization)
-    recipe = Recipe(
-        gsparams=galsim.GSParams(**settings.stamp.gsparams.model_dump(exclude_none=True)),
-        poisson=settings.poisson,
-        seed=seed,
-        tile=context.tile,
-        realization=realization,
-        noise_realization=twin,
-        update_weights=settings.image.noise.update_weights,
-        mask_bit=settings.image.mask_bit,
-        blank=settings.blank,
-        recenter=settings.psf.recenter_psf,
-    )
-    return recipe, Shapes(settings, context.site.base, context.tile, twin, seed)
-
-
 def truth(context: Context) -> None:
     """Write the truth catalogue and the table by object and chip.
 
@@ -198,7 +151,7 @@ def truth(context: Context) -> None:
     BalrogError
         When the plan or a band's outcome is missing, or they do not belong together.
     """
-    settings, seed, realization = _settings(context)
+    settings, seed, realization = settings_of(context)
     tree = context.tree
     config = settings.model_dump(mode="json")
     with Job("truth", context).open(config, {"injection": seed}) as step:
@@ -209,6 +162,7 @@ def truth(context: Context) -> None:
         outcomes = {band: read_table(tree.outcome(band), "CHIPS") for band in bands}
         try:
             table, chips = truth_table(rows, outcomes)
+            audit.require(audit.check_truth(table, chips))
         except InjectionError as error:
             raise InjectionError(
                 error.message, tile=context.tile, band=error.where.get("band"), file=tree.truth, remedy=error.remedy

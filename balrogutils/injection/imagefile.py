@@ -22,7 +22,7 @@ from balrogutils.injection.shapes import Shapes
 from balrogutils.products import link_or_copy, writing
 from balrogutils.psf import PSFEx
 
-__all__ = ["inject_chip"]
+__all__ = ["inject_chip", "lit"]
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +72,13 @@ def inject_chip(
             )
         rows, positions, halves = candidates(chip, plan, reach, psf)
         if not len(rows) and recipe.blank is None:
+            audit.require(audit.check_coverage(plan, np.zeros(0, dtype=OUTCOME_DTYPE), chip))
             link_or_copy(chip.base, chip.target)
             return np.zeros(0, dtype=OUTCOME_DTYPE)
         before = canvas(chip, recipe)
         bad = ~np.isfinite(before.image)
         outcome, light, peaks = render_all(chip, plan[rows], positions, halves, psf, recipe, shapes, bad)
+        audit.require(audit.check_coverage(plan, outcome, chip))
         _write(chip, before, light, outcome, peaks, recipe)
     except InjectionError as error:
         raise InjectionError(
@@ -102,6 +104,16 @@ def _check_whole(chip: Chip) -> None:
                 ) from error
 
 
+def lit(base: NDArray[Any], light: Light) -> NDArray[Any]:
+    """Return an image with light added to it, rounded once to the precision of the image."""
+    image = base.copy()
+    for first in range(0, len(base), _BLOCK):
+        rows = slice(first, first + _BLOCK)
+        here = light.touched[rows]
+        image[rows][here] = (base[rows][here].astype(np.float64) + light.added[rows][here]).astype(base.dtype)
+    return image
+
+
 def _write(
     chip: Chip,
     before: Canvas,
@@ -116,12 +128,7 @@ def _write(
         # A copy keeps the other planes and all headers bit by bit.
         shutil.copyfile(chip.base, part)
         with fitsio.FITS(str(part), "rw") as fits:
-            image = base.copy()
-            for first in range(0, len(base), _BLOCK):
-                rows = slice(first, first + _BLOCK)
-                here = light.touched[rows]
-                image[rows][here] = (base[rows][here].astype(np.float64) + light.added[rows][here]).astype(base.dtype)
-            fits["SCI"].write(image)
+            fits["SCI"].write(lit(base, light))
             fits["SCI"].write_key(audit.HEADER_KEY, recipe.realization, "realization injected into this image")
             fits["SCI"].write_checksum()
             _write_planes(fits, before, light, recipe)
