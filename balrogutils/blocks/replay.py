@@ -74,7 +74,7 @@ def replay(context: Context, bal_id: int, chip_name: str, output: Path | None = 
     one = None
     if len(numbers):
         at = float(positions[0, 0]), float(positions[0, 1])
-        one = render(chip, row[0], shapes.profile(row[0]), at, int(halves[0]), psf, recipe, flux)
+        one = render(chip, row[0], shapes, at, int(halves[0]), psf, recipe, flux)
     if one is None:
         raise InputError(
             "the object does not reach this chip", **where, remedy="take chip from the truth table by chip"

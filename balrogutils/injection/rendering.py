@@ -38,23 +38,21 @@ class Rendered(NamedTuple):
         Where the stamp lies on the chip, and which part of the stamp that is.
     stamp : drawing.Stamp
         Its light, chip units.
-    noise : ndarray of float64
-        Its Poisson noise, shaped like the stamp; zeros without.
-    gains : ndarray of float64 or None
-        Gain of each column of the stamp.
+    noise, variance : ndarray of float64
+        Its Poisson noise and the expected square of it, shaped like the stamp; zeros without.
     """
 
     on_chip: tuple[slice, slice]
     own: tuple[slice, slice]
     stamp: drawing.Stamp
     noise: NDArray[np.float64]
-    gains: NDArray[np.float64] | None
+    variance: NDArray[np.float64]
 
 
 def render(
     chip: Chip,
     row: Any,
-    profile: galsim.GSObject | None,
+    shapes: Shapes,
     at: tuple[float, float],
     half: int,
     psf: PSFEx,
@@ -69,8 +67,8 @@ def render(
         The chip.
     row : numpy.void
         Row of the plan.
-    profile : galsim.GSObject or None
-        From `balrogutils.injection.shapes.Shapes`.
+    shapes : Shapes
+        Makes its profile.
     at : tuple of float
         Zero-offset (row, col) of the centre.
     half : int
@@ -92,18 +90,25 @@ def render(
     InjectionError
         When it cannot be drawn.
     """
-    stamp = drawing.draw(row, profile, at, half, psf, chip.wcs, flux, recipe.gsparams, recipe.recenter)
+
+    def drawn(profile: galsim.GSObject | None) -> drawing.Stamp:
+        return drawing.draw(row, profile, at, half, psf, chip.wcs, flux, recipe.gsparams, recipe.recenter)
+
+    stamp = drawn(shapes.profile(row))
     where = stamp.overlap(chip.shape)
     if where is None:
         return None
-    gains, noise = None, np.zeros_like(stamp.pixels)
+    noise, variance = np.zeros_like(stamp.pixels), np.zeros_like(stamp.pixels)
     if recipe.poisson:
+        # Both of a shear pair have the noise of the first: their difference is the shear's alone.
+        light = stamp if recipe.noise_realization == recipe.realization else drawn(shapes.profile(row, mirrored=True))
         # Drawn for the whole stamp, so that the noise does not depend on where the chip ends.
         columns = np.clip(stamp.col + np.arange(len(stamp.pixels)), 0, chip.shape[1] - 1)
         gains = chip.gains(slice(None))[columns]
         names = ("poisson", recipe.tile, recipe.noise_realization, chip.band, chip.name, int(row["noise_key"]))
-        noise = drawing.poisson_noise(stamp.pixels, gains, stream(recipe.seed, *names))
-    return Rendered(*where, stamp, noise, gains)
+        noise = drawing.poisson_noise(light.pixels, gains, stream(recipe.seed, *names))
+        variance = np.maximum(light.pixels, 0.0) / gains
+    return Rendered(*where, stamp, noise, variance)
 
 
 def render_all(
@@ -145,8 +150,7 @@ def render_all(
     peaks: list[tuple[int, int]] = []
     drawn: list[int] = []
     for number, (row, at, half, out) in enumerate(zip(rows, positions, halves, outcome, strict=True)):
-        profile = shapes.profile(row)
-        one = render(chip, row, profile, (at[0], at[1]), int(half), psf, recipe, float(out["flux_expected"]))
+        one = render(chip, row, shapes, (at[0], at[1]), int(half), psf, recipe, float(out["flux_expected"]))
         if one is None:
             continue
         inside, noise, takes = one.stamp.pixels[one.own], one.noise[one.own], ~bad[one.on_chip]
@@ -157,8 +161,8 @@ def render_all(
             flags |= ChipFlag.CENTRE_ON_CHIP
         if not takes.all():
             flags |= ChipFlag.ON_BAD_PIXELS
-        if one.gains is not None:
-            variance = np.maximum(inside, 0.0) / one.gains[one.own[1]]
+        if recipe.poisson:
+            variance = one.variance[one.own]
             out["noise_drawn"], out["noise_key"] = noise[takes].sum(), row["noise_key"]
             out["poisson_variance"] = variance[takes].sum()
             if light.variance is not None:

@@ -50,13 +50,15 @@ class Shapes:
         assert section is not None  # the plan has such objects, so the configuration has the section
         return section, open_catalog(section, self._base, self._tile)
 
-    def profile(self, row: Any) -> galsim.GSObject | None:
+    def profile(self, row: Any, mirrored: bool = False) -> galsim.GSObject | None:
         """Return the profile of flux 1 in sky coordinates (u west, v north, arcsec), before the PSF; None for a star.
 
         Parameters
         ----------
         row : numpy.void
             Row of the plan.
+        mirrored : bool
+            With the opposite shear, as in the other realization of a shear pair.
 
         Raises
         ------
@@ -71,7 +73,7 @@ class Shapes:
                 whole = profiles.profile(*(row[name] for name in profiles.PARAMETERS))
             else:
                 whole = self._intrinsic(model, row)
-            return whole if not _lensed(row) else _lens(whole, row)
+            return whole if not _lensed(row) else _lens(whole, row, -1.0 if mirrored else 1.0)
         except (galsim.GalSimError, OSError) as error:
             raise InjectionError(
                 f"GalSim cannot make object {row['bal_id']} ({row['inj_type']}, row {row['cat_row']}): {error}",
@@ -133,9 +135,9 @@ def _lensed(row: Any) -> bool:
     return bool(row["shear_g1"] or row["shear_g2"] or row["magnification"] != 1.0)
 
 
-def _lens(whole: galsim.GSObject, row: Any) -> galsim.GSObject:
+def _lens(whole: galsim.GSObject, row: Any, sign: float) -> galsim.GSObject:
     # The magnification of the flux is in the flux columns of the plan.
-    return whole.shear(g1=float(row["shear_g1"]), g2=float(row["shear_g2"])).dilate(
+    return whole.shear(g1=sign * float(row["shear_g1"]), g2=sign * float(row["shear_g2"])).dilate(
         float(np.sqrt(row["magnification"]))
     )
 
