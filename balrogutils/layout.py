@@ -280,6 +280,10 @@ class TileTree:
         """Truth catalogue of a realization."""
         return self.dir / f"{self.tile}_{self.realization}_balrog_truth_cat.fits"
 
+    def truth_of(self, inj_type: str) -> Path:
+        """Truth catalogue of one kind of object, under the name the old pipeline gave it."""
+        return self.dir / f"{self.tile}_{self.realization}_balrog_truth_cat_{inj_type}.fits"
+
     @property
     def truth_chips(self) -> Path:
         """Truth per object and chip, all bands."""

@@ -171,6 +171,10 @@ def truth(context: Context) -> None:
         write_tables(tree.truth, [Table("TRUTH", table, UNITS, cards)])
         write_tables(tree.truth_chips, [Table("CHIPS", chips, OUTCOME_UNITS, cards)])
         step.wrote(tree.truth, tree.truth_chips)
+        for kind in dict.fromkeys(str(name) for name in table["inj_type"]):
+            mine = table[table["inj_type"] == kind]
+            write_tables(tree.truth_of(kind), [Table("TRUTH", mine, UNITS, {**cards, "NOBJECTS": len(mine)})])
+            step.wrote(tree.truth_of(kind))
         good = int(np.sum(table["outcome"] == 0))
         step.count(objects=len(table), good=good, flagged=len(table) - good, stamps=len(chips))
     _log.info(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 
@@ -39,7 +39,7 @@ class GalItem(Strict):
     model_config = pydantic.ConfigDict(extra="allow")
 
     type: str
-    name: str = ""
+    name: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_]*$", max_length=32)] = ""
     shear: Any = None
     magnify: Any = None
     lens: Any = None
