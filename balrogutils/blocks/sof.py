@@ -9,9 +9,10 @@ import numpy as np
 
 from balrogutils.context import Context
 from balrogutils.errors import ProductError
-from balrogutils.fitting.chunks import Chunk, collate, partition, run_chunks
-from balrogutils.fitting.medsource import MedsSource
 from balrogutils.graph import Job
+from balrogutils.measurement.chunks import Chunk, collate, partition, run_chunks
+from balrogutils.measurement.medsource import MedsSource
+from balrogutils.measurement.sof import SofRun
 from balrogutils.settings.sof import Sof
 
 __all__ = ["sof"]
@@ -61,6 +62,7 @@ def sof(context: Context, workers: int) -> None:
     with Job(KIND, context).open(config, seeds) as step:
         step.read(path, *meds.values())
         inputs = {band: step.digest(file) for band, file in meds.items()}
+        run = SofRun(settings, meds)
         with MedsSource(meds) as source:
             count = source.size
         if count == 0:
@@ -71,8 +73,7 @@ def sof(context: Context, workers: int) -> None:
                 last=last,
                 product=tree.fit_chunk(KIND, first, last),
                 manifest=tree.manifest(f"{KIND}-chunk{first:06d}-{last:06d}"),
-                meds=meds,
-                settings=settings,
+                run=run,
                 about=context.about(),
                 inputs=inputs,
             )
