@@ -131,7 +131,12 @@ def _circles(file: Path, radius: float | None) -> tuple[NDArray[np.float64], NDA
     sky = np.column_stack([table["ra"], table["dec"]])
     radii = np.full(len(table), radius) if radius is not None else table["radius_arcsec"]
     if not (np.isfinite(sky).all() and np.isfinite(radii).all() and (radii >= 0).all()):
-        raise InputError("a bright star has no position or radius", file=file, key="image.avoid.file_name")
+        raise InputError(
+            "a bright star has no position or radius",
+            file=file,
+            key="image.avoid.file_name",
+            remedy="give ra, dec in degrees and radius_arcsec of every one",
+        )
     return sky, radii
 
 

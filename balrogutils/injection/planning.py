@@ -132,7 +132,15 @@ def make_plan(
             _fill(rows, catalogs[name], bands, keys, spots.row)
         _transform(rows, item, settings, objects, bands, odd=settings.image.shear_pairs and twin != realization)
         for band in bands:
-            rows[f"flux_{band}"] *= rows[f"extinction_{band}"] * rows["light_scale"] * rows["magnification"]
+            flux = rows[f"flux_{band}"]
+            flux *= rows[f"extinction_{band}"] * rows["light_scale"] * rows["magnification"]
+            if not (np.isfinite(flux) & (flux > 0)).all():
+                raise InputError(
+                    f"an object of {name} has the flux {flux[~(np.isfinite(flux) & (flux > 0))][0]:g}",
+                    band=band,
+                    key="gal",
+                    remedy="give a flux (zero point 30) above 0, or mag",
+                )
         parts.append(rows)
     plan = np.concatenate(parts)
     plan["bal_id"] = object_ids(tile, realization, np.arange(1, len(plan) + 1))
@@ -201,13 +209,6 @@ def _transform(
                     )
                 coefficient = settings.image.extinction_coefficients[band]
                 row[f"extinction_{band}"] *= 10.0 ** (-0.4 * coefficient * values["ebv"])
-            if not (np.isfinite(row[f"flux_{band}"]) and row[f"flux_{band}"] > 0):
-                raise InputError(
-                    f"an object of {item.label} has the flux {row[f'flux_{band}']:g}",
-                    band=band,
-                    key="gal",
-                    remedy="give a flux (zero point 30) above 0, or mag",
-                )
 
 
 def _choices(

@@ -19,7 +19,7 @@ from balrogutils.randomness import seed32
 if TYPE_CHECKING:
     from balrogutils.settings.injection import Injection
 
-__all__ = ["Shapes", "bulge_disk_radius"]
+__all__ = ["Shapes", "bulge_disk_radius", "table_profile"]
 
 
 class Shapes:
@@ -96,19 +96,7 @@ class Shapes:
                 rng=rng,
             )
             return whole.rotate(float(row["rotation"]) * galsim.degrees).withFlux(1.0)
-        if model == "sersic":
-            whole = _sersic(row["sersic_n"], row["r50_arcsec"], row["truncation"])
-        elif model == "bulge_disk":
-            share = float(row["bulge_fraction"])
-            bulge = _sersic(row["bulge_n"], row["bulge_r50_arcsec"], row["truncation"]).withFlux(share)
-            disk = galsim.Exponential(half_light_radius=float(row["disk_r50_arcsec"]), flux=1.0 - share)
-            whole = galsim.Add([part for part in (bulge, disk) if part.flux > 0])
-        elif model == "knots":
-            rng = galsim.BaseDeviate(self._key(row, "knots"))
-            whole = galsim.RandomKnots(int(row["knots"]), half_light_radius=float(row["r50_arcsec"]), rng=rng)
-        else:
-            raise InjectionError(f"unknown model {model!r}", key="model", remedy="make the plan again")
-        return whole.shear(g1=float(row["g1"]), g2=float(row["g2"]))
+        return table_profile(model, row, self._key(row, "knots"))
 
     def _key(self, row: Any, purpose: str) -> int:
         names = (purpose, self._tile, self._realization, str(row["inj_type"]), int(row["number"]))
@@ -129,6 +117,38 @@ class Shapes:
             return _image_reach(whole)
         # GalSim's step in Fourier space is pi / R, with R the radius that holds all but folding_threshold of the light.
         return float(np.pi / whole.withGSParams(folding_threshold=profiles.LOST_LIGHT).stepk)
+
+
+def table_profile(model: str, row: Any, seed: int) -> galsim.GSObject:
+    """Return the profile of flux 1 of a galaxy of a table, sheared by its own g1 and g2.
+
+    Parameters
+    ----------
+    model : {"sersic", "bulge_disk", "knots"}
+        What it is.
+    row : numpy.void or mapping
+        Its columns; see `balrogutils.settings.sources.GalaxyTable`.
+    seed : int
+        Of the places of knots.
+
+    Raises
+    ------
+    InjectionError
+        For another model.
+    """
+    if model == "sersic":
+        whole = _sersic(row["sersic_n"], row["r50_arcsec"], row["truncation"])
+    elif model == "bulge_disk":
+        share = float(row["bulge_fraction"])
+        bulge = _sersic(row["bulge_n"], row["bulge_r50_arcsec"], row["truncation"]).withFlux(share)
+        disk = galsim.Exponential(half_light_radius=float(row["disk_r50_arcsec"]), flux=1.0 - share)
+        whole = galsim.Add([part for part in (bulge, disk) if part.flux > 0])
+    elif model == "knots":
+        rng = galsim.BaseDeviate(seed)
+        whole = galsim.RandomKnots(int(row["knots"]), half_light_radius=float(row["r50_arcsec"]), rng=rng)
+    else:
+        raise InjectionError(f"unknown model {model!r}", key="model", remedy="make the plan again")
+    return whole.shear(g1=float(row["g1"]), g2=float(row["g2"]))
 
 
 def _lensed(row: Any) -> bool:

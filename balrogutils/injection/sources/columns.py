@@ -62,7 +62,12 @@ class Columns:
                     np.genfromtxt(file, delimiter=",", names=True, dtype=np.float64, encoding="utf-8", deletechars="")
                 )
             except (ValueError, IndexError) as error:
-                raise InputError(f"this is not a table of numbers: {error}", file=file, key=key) from error
+                raise InputError(
+                    f"this is not a table of numbers: {error}",
+                    file=file,
+                    key=key,
+                    remedy="write one line of names and then numbers, with commas between them",
+                ) from error
         else:
             self.rows = read_table(file)
         self.names = {name.lower(): name for name in self.rows.dtype.names or ()}
@@ -91,7 +96,12 @@ class Columns:
             )
         values = self.rows[self.names[name.lower()]]
         if values.ndim != 1 or values.dtype.kind not in "fiub":
-            raise InputError(f"the column {name} is not one number a row", file=self.file, key=self.key)
+            raise InputError(
+                f"the column {name} is not one number a row",
+                file=self.file,
+                key=self.key,
+                remedy="give another column this name, or another table",
+            )
         return np.asarray(values, dtype=np.float64)
 
     def fluxes(self, bands: Sequence[str]) -> dict[str, NDArray[np.float64]]:

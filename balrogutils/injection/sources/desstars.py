@@ -68,6 +68,7 @@ def read(section: DesStarCatalog, base: Path, tile: str, bands: Sequence[str]) -
             f"the star catalogue has no column {section.weight}: {did_you_mean(section.weight, found)}",
             file=file,
             key="input.des_star_catalog.weight",
+            remedy="name a column that it has",
         )
     return Catalog(
         "desStar",

@@ -12,9 +12,9 @@ from balrogutils.injection.sources import cosmos, desstars, ngmix, tables
 from balrogutils.settings.injection import Injection
 from balrogutils.settings.sources import INJ_TYPES
 
-__all__ = ["load"]
+__all__ = ["READERS", "load"]
 
-_READERS: dict[str, Callable[[Any, Path, str, Sequence[str]], Catalog]] = {
+READERS: dict[str, Callable[[Any, Path, str, Sequence[str]], Catalog]] = {
     "ngmixGalaxy": ngmix.read,
     "desStar": desstars.read,
     "tableGalaxy": tables.read_galaxies,
@@ -49,7 +49,7 @@ def load(inj_type: str, settings: Injection, base: Path, tile: str, bands: Seque
     InputError
         When the file or a column is missing, or nothing is left.
     """
-    catalog = _READERS[inj_type](getattr(settings.input, INJ_TYPES[inj_type]), base, tile, bands)
+    catalog = READERS[inj_type](getattr(settings.input, INJ_TYPES[inj_type]), base, tile, bands)
     if not len(catalog):
         raise InputError(
             f"no {inj_type} is left after the cuts",
