@@ -54,6 +54,12 @@ def stamps(**changes):
     return lambda band, k, one: replace(one, **{name: make(one) for name, make in changes.items()})
 
 
+def _one_pixel(image):
+    out = np.zeros_like(image)
+    out[20, 20] = 1.0
+    return out
+
+
 BROKEN = {
     "NaN images": (stamps(image=lambda one: one.image * np.nan), ObjectFlag.IMAGE_FLAGS),
     "zero images": (stamps(image=lambda one: one.image * 0), ObjectFlag.IMAGE_FLAGS),
@@ -64,6 +70,7 @@ BROKEN = {
     "no PSF": (stamps(psf=lambda one: None), ObjectFlag.PSF_FIT_FAILURE),
     "NaN PSF": (stamps(psf=lambda one: PSFStamp(one.psf.image * np.nan, 20, 20)), ObjectFlag.PSF_FIT_FAILURE),
     "zero PSF": (stamps(psf=lambda one: PSFStamp(one.psf.image * 0, 20, 20)), ObjectFlag.PSF_FIT_FAILURE),
+    "one-pixel PSF": (stamps(psf=lambda one: PSFStamp(_one_pixel(one.psf.image), 20, 20)), ObjectFlag.PSF_FIT_FAILURE),
     "singular Jacobian": (stamps(wcs=lambda one: one.wcs._replace(dudrow=0.0, dudcol=0.0)), ObjectFlag.IMAGE_FLAGS),
     "no exposure in r": (lambda band, k, one: None if band == 1 else one, ObjectFlag.NO_CUTOUTS),
 }
@@ -186,6 +193,19 @@ def test_composite_says_what_it_is_made_of():
     fitter = Fitter(Sof.model_validate({"run": "x", "max_pars": {"fracdev_range": [0.4, 0.6]}}), ("g",))
     seen = tuple(Epoch(observe(rng, disk, 3000.0, 0.5, 64), k, k, 1.0, 1.0) for k in (1, 2, 3))
     assert fitter(Target(1, 1, 0.0, 0.0, 64, (seen,)))[0]["cm_fracdev"][0] == pytest.approx(0.4)
+
+
+def test_a_bright_star_is_a_composite_without_size():
+    """Neither an exponential nor a bulge is a star, and no mix of the two is best: the fit must end all the same."""
+    rng = np.random.default_rng(5)
+    seen = tuple(Epoch(observe(rng, None, 1e5, 2.0, 48), k, k, 1.0, 1.0) for k in (1, 2, 3))
+    row, _ = Fitter(Sof(run="x"), ("g",))(Target(1, 1, 0.0, 0.0, 48, (seen,)))
+    (row,) = row
+    assert row["flags"] == 0
+    # S/N 7000: what three Gaussians leave of the PSF is 1 % of the size of the PSF, and flux follows size.
+    assert abs(row["cm_T"]) < 0.02 * row["psfrec_T"]
+    assert row["cm_flux"][0] == pytest.approx(row["psf_flux"][0], rel=0.01)
+    assert 0 <= row["cm_fracdev"] <= 1
 
 
 @pytest.mark.parametrize("psf", ["gauss", "turb", "coellip5", "em3"])

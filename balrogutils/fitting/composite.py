@@ -79,7 +79,8 @@ def mix_models(
     Returns
     -------
     (float, float) or None
-        None where the mix has no maximum in (-1, 2). The error is NaN where the probability is not curved downwards.
+        None where the models cannot be evaluated. Where the mix is best beyond -1 or 2, as it is for bright stars, of
+        which neither model is true, these ends. The error is NaN where the probability is not curved downwards.
 
     Notes
     -----
@@ -118,8 +119,6 @@ def mix_models(
     low = _GRID[best - 1] if best else _RANGE[0]
     high = _GRID[best + 1] if best + 1 < _GRID.size else _RANGE[1]
     share = float(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x)
-    if not (_RANGE[0] + 1e-5 < share < _RANGE[1] - 1e-5):
-        return None
     h = 1e-3
     curvature = (loss(share + h) - 2.0 * loss(share) + loss(share - h)) / (h * h)
     return share, 1.0 / math.sqrt(curvature) if curvature > 0.0 else math.nan
