@@ -87,9 +87,10 @@ class Columns:
             When there is none of this name, or it is not one number a row.
         """
         if name not in self:
+            near = did_you_mean(name, self.names.values())
+            hint = f"{near} It" if near.startswith("did") else "it"
             raise InputError(
-                f"the table has no column {name}: {did_you_mean(name, self.names.values())}; it has "
-                + ", ".join(self.names.values()),
+                f"the table has no column {name}: {hint} has {', '.join(self.names.values())}",
                 file=self.file,
                 key=self.key,
                 remedy="name its columns as inputs/README.md says",
