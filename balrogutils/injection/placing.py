@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from balrogutils.archive.geometry import Geometry
 from balrogutils.errors import InjectionError, InputError
@@ -141,6 +140,9 @@ def _circles(file: Path, radius: float | None) -> tuple[NDArray[np.float64], NDA
 
 
 def _near(sky: NDArray[np.float64], stars: NDArray[np.float64], radii: NDArray[np.float64]) -> NDArray[np.bool_]:
+    # Imported when used, as in `_apart`: replaying an object starts faster.
+    from scipy.spatial import cKDTree
+
     near = np.zeros(len(sky), dtype=bool)
     if len(stars):
         for hits in cKDTree(_vectors(sky)).query_ball_point(_vectors(stars), _chord(radii)):
@@ -150,6 +152,8 @@ def _near(sky: NDArray[np.float64], stars: NDArray[np.float64], radii: NDArray[n
 
 def _apart(found: dict[str, Places], least: float) -> dict[str, Places]:
     """Leave out every object that lies too near to an earlier one that stays."""
+    from scipy.spatial import cKDTree
+
     owner = np.concatenate([np.full(len(places.sky), index) for index, places in enumerate(found.values())])
     sky = np.concatenate([places.sky for places in found.values()])
     keep = np.ones(len(sky), dtype=bool)
