@@ -69,19 +69,18 @@ def canvas(chip: Chip, recipe: Recipe) -> Canvas:
     image = np.zeros(chip.shape)
     if "BKG" in model:
         image += _background(chip)
-    noise = _mean(chip, "RDNOISE")
-    gain = float(chip.gains(slice(None)).mean())
     variance = 0.0
     if "CCD" in model:
-        variance = _mean(chip, "SKYSIGMA") ** 2 / gain + (noise / gain) ** 2
+        gain = float(chip.gains.mean())
+        variance = _mean(chip, "SKYSIGMA") ** 2 / gain + (_mean(chip, "RDNOISE") / gain) ** 2
     elif "RN" in model:
-        variance = (noise / gain) ** 2
+        variance = (_mean(chip, "RDNOISE") / float(chip.gains.mean())) ** 2
     elif "SKY" in model:
         variance = _mean(chip, "SKYSIGMA") ** 2
     if variance > 0:
         names = ("blank", recipe.tile, recipe.noise_realization, chip.band, chip.name)
         image += np.sqrt(variance) * stream(recipe.seed, *names).standard_normal(chip.shape)
-    return Canvas(image.astype(np.float32), 1.0 / (variance if variance > 0 else noise**2))
+    return Canvas(image.astype(np.float32), 1.0 / (variance or _mean(chip, "RDNOISE") ** 2))
 
 
 def _background(chip: Chip) -> NDArray[np.floating]:

@@ -84,8 +84,9 @@ class Chip:
         """Chip units per unit of flux at zero point 30."""
         return float(10.0 ** (0.4 * (self.magzp - ZERO_POINT)))
 
-    def gains(self, columns: slice) -> NDArray[np.float64]:
-        """Return the gain of each of some columns, electrons per unit, shape (n,).
+    @cached_property
+    def gains(self) -> NDArray[np.float64]:
+        """Gain of each column, electrons per unit, shape (ncol,).
 
         The gain of the amplifier that reads a column (GAINA, GAINB over DATASECA, DATASECB) where the header says which
         does; else the mean of GAINA and GAINB, or GAIN.
@@ -120,7 +121,7 @@ class Chip:
             if sorted(edges) == [[1, min(edges)[1]], [min(edges)[1] + 1, width]]:
                 for (first, last), gain in zip(edges, amplifiers, strict=True):
                     gains[first - 1 : last] = gain
-        return gains[columns]
+        return gains
 
     @property
     def numbers(self) -> tuple[int, int]:

@@ -104,7 +104,7 @@ def render(
         light = stamp if recipe.noise_realization == recipe.realization else drawn(shapes.profile(row, mirrored=True))
         # Drawn for the whole stamp, so that the noise does not depend on where the chip ends.
         columns = np.clip(stamp.col + np.arange(len(stamp.pixels)), 0, chip.shape[1] - 1)
-        gains = chip.gains(slice(None))[columns]
+        gains = chip.gains[columns]
         names = ("poisson", recipe.tile, recipe.noise_realization, chip.band, chip.name, int(row["noise_key"]))
         noise = drawing.poisson_noise(light.pixels, gains, stream(recipe.seed, *names))
         variance = np.maximum(light.pixels, 0.0) / gains
