@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from injection_tile import DEC, RA, TILE, configuration
 from scipy.spatial import cKDTree
 
@@ -208,3 +209,22 @@ def test_galsim_makes_the_same_object_in_every_band_and_another_for_every_number
     np.testing.assert_array_equal(one["r50_arcsec"], more["r50_arcsec"][:5])
     np.testing.assert_allclose(one["flux_g"], 10**3.6, rtol=1e-12)
     assert ((one["r50_arcsec"] > 0.3) & (one["r50_arcsec"] < 0.9)).all()
+
+
+def test_galsim_reads_its_own_inputs_below_the_checkout(tmp_path):
+    (tmp_path / "sizes.txt").write_text("0.3 2000\n0.5 3000\n0.7 4000\n")
+    config = configuration()
+    config["image"] = {"type": "Balrog", "n_objects": 3}
+    config["input"] = {"catalog": {"file_name": "sizes.txt"}}
+    size, flux = ({"type": "Catalog", "col": column, "index": "$obj_num"} for column in (0, 1))
+    config["gal"] = {"type": "Exponential", "half_light_radius": size, "flux": flux}
+    path = tmp_path / "galsim.yaml"
+    path.write_text(yaml.safe_dump(config))
+    settings = Injection.load(path)
+    assert settings.files(tmp_path, TILE) == [tmp_path / "sizes.txt"]
+    plan = make_plan(settings, {}, GEOMETRY, ("g",), 7, "0", tmp_path)
+    np.testing.assert_allclose(plan["r50_arcsec"], [0.3, 0.5, 0.7])
+    np.testing.assert_allclose(plan["flux_g"], [2000, 3000, 4000])
+    (tmp_path / "sizes.txt").unlink()
+    with pytest.raises(ConfigError, match="GalSim cannot use an input"):
+        make_plan(settings, {}, GEOMETRY, ("g",), 7, "0", tmp_path)

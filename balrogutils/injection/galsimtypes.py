@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,14 +33,17 @@ class GalSimObjects:
     ----------
     settings : Injection
         The injection configuration.
+    base : pathlib.Path
+        Directory that relative names of files start from.
     tile, realization : str
         Keys of the random streams.
     seed : int
         Seed of the run.
     """
 
-    def __init__(self, settings: Injection, tile: str, realization: str, seed: int) -> None:
-        self._settings, self._tile, self._realization, self._seed = settings, tile, realization, seed
+    def __init__(self, settings: Injection, base: Path, tile: str, realization: str, seed: int) -> None:
+        self._settings, self._root, self._tile, self._seed = settings, base, tile, seed
+        self._realization = realization
         self._items = {item.type if not item.native else item.label: item for item in settings.gal.items}
 
     @cached_property
@@ -47,7 +51,7 @@ class GalSimObjects:
         import galsim.config
         import galsim.des
 
-        base: dict[str, Any] = {"input": copy.deepcopy(self._settings.galsim_input)}
+        base: dict[str, Any] = {"input": copy.deepcopy(self._settings.galsim_inputs(self._root))}
         if self._settings.eval_variables:
             base["eval_variables"] = dict(self._settings.eval_variables)
         try:

@@ -108,7 +108,7 @@ def make_plan(
     extra = sorted({name for one in catalogs.values() for name in one.shape} - {*SHAPE_COLUMNS, "r50_arcsec"})
     width = max(_TYPE_WIDTH, *(len(name) for name in places))
     models = max(_MODEL_WIDTH, len("galsim"), *(len(one.model) for one in catalogs.values()), 0)
-    objects = GalSimObjects(settings, tile, twin, seed)
+    objects = GalSimObjects(settings, base, tile, twin, seed)
     parts = []
     for item in settings.gal.items:
         name = item.label if item.native else item.type

@@ -40,7 +40,7 @@ class Shapes:
     def __init__(self, settings: Injection, base: Path, tile: str, realization: str, seed: int) -> None:
         self._settings, self._base, self._tile, self._seed = settings, base, tile, seed
         self._realization = realization
-        self._native = GalSimObjects(settings, tile, realization, seed)
+        self._native = GalSimObjects(settings, base, tile, realization, seed)
 
     @cached_property
     def _cosmos(self) -> Any:

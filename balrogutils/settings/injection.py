@@ -306,7 +306,20 @@ class Injection(Strict):
     def files(self, base: Path, tile: str) -> list[Path]:
         """Return every file the plan reads: catalogues, tables of positions and of bright stars."""
         tables = [self.positions(name).table(base) for name in self.inputs] + [self.image.avoid.table(base)]
+        theirs = [self._placed(one, base) for one in self.galsim_input.values()]
+        tables += [Path(one["dir"], one["file_name"]) for one in theirs if isinstance(one, dict) and "dir" in one]
         return [*self.input.files(base, tile), *(table for table in tables if table is not None)]
+
+    @staticmethod
+    def _placed(given: Any, base: Path) -> Any:
+        """Return an input of GalSim's with its file under the checkout, where the name is relative."""
+        if not isinstance(given, dict) or not isinstance(given.get("file_name"), str):
+            return given
+        return {**given, "dir": str(base / str(given.get("dir", "")).replace("BALROG-BASE", str(base)))}
+
+    def galsim_inputs(self, base: Path) -> dict[str, Any]:
+        """Return GalSim's own inputs as GalSim is to read them."""
+        return {name: self._placed(given, base) for name, given in self.galsim_input.items()}
 
     def bands(self, tile_bands: Sequence[str], file: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
         """Return the bands to inject into, in the order of the tile.
