@@ -128,13 +128,16 @@ def _write(
         # A copy keeps the other planes and all headers bit by bit.
         shutil.copyfile(chip.base, part)
         with fitsio.FITS(str(part), "rw") as fits:
-            fits["SCI"].write(lit(base, light))
+            image = lit(base, light)
+            fits["SCI"].write(image)
             fits["SCI"].write_key(audit.HEADER_KEY, recipe.realization, "realization injected into this image")
             fits["SCI"].write_checksum()
             _write_planes(fits, before, light, recipe)
             _centre_flags(fits, outcome)
         with fitsio.FITS(str(part)) as fits:
             written = fits["SCI"].read()
+        if not np.array_equal(written, image, equal_nan=True):
+            raise InjectionError("the file does not hold the pixels that were written", remedy="check the disk")
         found = audit.check_pixels(base, written, outcome)
         audit.require(found.problems)
         lost = int(np.sum(light.touched & ~np.isfinite(base)))
