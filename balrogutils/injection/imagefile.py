@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import fitsio
 import numpy as np
@@ -79,12 +79,23 @@ def inject_chip(
         bad = ~np.isfinite(before.image)
         outcome, light, peaks = render_all(chip, plan[rows], positions, halves, psf, recipe, shapes, bad)
         audit.require(audit.check_coverage(plan, outcome, chip))
-        _write(chip, before, light, outcome, peaks, recipe)
+        new = _Planes(lit(before.image, light), light.touched, light.variance)
+        # Twice the size of the image, and of no more use.
+        del light
+        _write(chip, before, new, outcome, peaks, recipe)
     except InjectionError as error:
         raise InjectionError(
             error.message, tile=recipe.tile, band=chip.band, chip=chip.name, file=chip.target, remedy=error.remedy
         ) from error
     return outcome
+
+
+class _Planes(NamedTuple):
+    """What goes into the file: the lit image, the pixels under stamps, the variance where weights are to know it."""
+
+    image: NDArray[Any]
+    touched: NDArray[np.bool_]
+    variance: NDArray[np.float64] | None
 
 
 def _check_whole(chip: Chip) -> None:
@@ -117,7 +128,7 @@ def lit(base: NDArray[Any], light: Light) -> NDArray[Any]:
 def _write(
     chip: Chip,
     before: Canvas,
-    light: Light,
+    new: _Planes,
     outcome: NDArray[Any],
     peaks: Sequence[tuple[int, int]],
     recipe: Recipe,
@@ -128,19 +139,18 @@ def _write(
         # A copy keeps the other planes and all headers bit by bit.
         shutil.copyfile(chip.base, part)
         with fitsio.FITS(str(part), "rw") as fits:
-            image = lit(base, light)
-            fits["SCI"].write(image)
+            fits["SCI"].write(new.image)
             fits["SCI"].write_key(audit.HEADER_KEY, recipe.realization, "realization injected into this image")
             fits["SCI"].write_checksum()
-            _write_planes(fits, before, light, recipe)
+            _write_planes(fits, before, new, recipe)
             _centre_flags(fits, outcome)
         with fitsio.FITS(str(part)) as fits:
             written = fits["SCI"].read()
-        if not np.array_equal(written, image, equal_nan=True):
+        if not np.array_equal(written, new.image, equal_nan=True):
             raise InjectionError("the file does not hold the pixels that were written", remedy="check the disk")
         found = audit.check_pixels(base, written, outcome)
         audit.require(found.problems)
-        lost = int(np.sum(light.touched & ~np.isfinite(base)))
+        lost = int(np.sum(new.touched & ~np.isfinite(base)))
         if lost:
             log.warning("%d pixels under injected objects are not finite in the base image and take no light", lost)
     sky, limit = chip.header.get("SKYBRITE"), chip.header.get("SATURATE")
@@ -149,17 +159,17 @@ def _write(
         outcome["flags"][level >= limit] |= ChipFlag.SATURATED
 
 
-def _write_planes(fits: fitsio.FITS, before: Canvas, light: Light, recipe: Recipe) -> None:
+def _write_planes(fits: fitsio.FITS, before: Canvas, new: _Planes, recipe: Recipe) -> None:
     """Write the planes beside the image that the recipe changes: weights and mask."""
     for name in ("WGT", "WGT_ME"):
-        if before.weight is None and light.variance is None:
+        if before.weight is None and new.variance is None:
             continue
         weight = fits[name].read()
         if before.weight is not None:
             weight[:] = before.weight
-        if light.variance is not None:
+        if new.variance is not None:
             good = weight > 0
-            weight[good] = 1.0 / (1.0 / weight[good].astype(np.float64) + light.variance[good])
+            weight[good] = 1.0 / (1.0 / weight[good].astype(np.float64) + new.variance[good])
         fits[name].write(weight)
         checksum(fits[name])
     if before.weight is not None or recipe.mask_bit is not None:
@@ -167,7 +177,7 @@ def _write_planes(fits: fitsio.FITS, before: Canvas, light: Light, recipe: Recip
         if before.weight is not None:
             mask[:] = 0
         if recipe.mask_bit is not None:
-            mask[light.touched] |= mask.dtype.type(1 << recipe.mask_bit)
+            mask[new.touched] |= mask.dtype.type(1 << recipe.mask_bit)
         fits["MSK"].write(mask)
         checksum(fits["MSK"])
 
