@@ -175,7 +175,10 @@ def _predecessors(job: Job) -> list[Job]:
     if job.step == "match":
         catalogs = [Job("catalog", at, other) for at in (here, base) for other in here.bands]
         images = [Job("coadd", at, other) for at in (here, base) for other in here.bands]
-        return [Job("truth", here), Job("sof", here), *catalogs, *images]
+        # Fits of groups are matched where they are made, and where they are there.
+        groups = Job("mof", here)
+        made = bool(here.pipeline.mode & groups.bit) or groups.manifest.is_file()
+        return [Job("truth", here), Job("sof", here), *([groups] if made else []), *catalogs, *images]
     return []
 
 
