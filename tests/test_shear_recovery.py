@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from shear_recovery import KNOWN, biases, selected_bias, simulate
+from shear_recovery import KNOWN, biases, report, selected_bias, simulate
 
 # Estimators differ in the known term by a few parts in 10^5 (M 6.5 asks for 1e-4).
 GATE = 1e-4
@@ -15,7 +15,7 @@ def test_c6_without_noise(count, off_centre):
     assert (rows["mcal_flags"] == 0).all()
     for estimator in ("gauss", "wmom"):
         found, other = biases(rows, estimator)
-        print(f"noise-free, off centre {off_centre}, {count} quartets, {estimator}: {found}, c2 {other:.2e}")
+        report(f"noise-free, off centre {off_centre}, {count} quartets, {estimator}: {found}, c2 {other:.2e}")
         assert abs(found.m - KNOWN) < GATE
         assert abs(found.c) < 1e-5
         assert abs(other) < 1e-5
@@ -26,7 +26,7 @@ def _noisy(count, s2n, off_centre, worst):
     assert (rows["mcal_flags"] == 0).mean() > 0.99
     for estimator in ("gauss", "wmom"):
         found, _ = biases(rows, estimator)
-        print(f"S/N {s2n}, off centre {off_centre}, {count} quartets, {estimator}: {found}")
+        report(f"S/N {s2n}, off centre {off_centre}, {count} quartets, {estimator}: {found}")
         assert found.m_err < worst
         assert abs(found.m - KNOWN) < 3 * found.m_err + GATE
         assert abs(found.c) < 3 * found.c_err + 1e-5
@@ -52,7 +52,7 @@ def test_c8_the_response_of_a_selection():
     for estimator in ("gauss", "wmom"):
         plain, _ = selected_bias(rows, estimator, cut, corrected=False)
         corrected, error = selected_bias(rows, estimator, cut, corrected=True)
-        print(f"size cut, {estimator}: m {plain:.4f} without, {corrected:.4f} +- {error:.4f} with R_S")
+        report(f"size cut, {estimator}: m {plain:.4f} without, {corrected:.4f} +- {error:.4f} with R_S")
         assert abs(plain) > 0.01
         assert abs(corrected - KNOWN) < 3 * error
         assert error < 0.3 * abs(plain)
