@@ -36,12 +36,17 @@ def drawn(
     psf_side: int = 41,
     psf_off: tuple[float, float] = (0.0, 0.0),
     psf_said: bool = True,
+    stamp: np.ndarray | None = None,
 ) -> Observation:
-    """A galaxy and its PSF drawn by GalSim; the PSF's stamp off the middle, and whether its centre says so."""
+    """A galaxy and its PSF drawn by GalSim; the PSF's stamp off the middle, and whether its centre says so.
+
+    The stamp is drawn unless it is given.
+    """
     sky, middle, psf_middle = galsim_wcs(wcs), (side - 1) / 2, (psf_side - 1) / 2
     offset = (wcs.col0 - middle, wcs.row0 - middle)
     image = galsim.Convolve(galaxy, psf).drawImage(nx=side, ny=side, wcs=sky, offset=offset, dtype=float).array
-    stamp = psf.drawImage(nx=psf_side, ny=psf_side, wcs=sky, offset=psf_off[::-1], dtype=float).array
+    if stamp is None:
+        stamp = psf.drawImage(nx=psf_side, ny=psf_side, wcs=sky, offset=psf_off[::-1], dtype=float).array
     said = psf_off if psf_said else (0.0, 0.0)
     return Observation(
         image,

@@ -8,6 +8,7 @@ from typing import Any
 import galsim
 import numpy as np
 from metacal_stamps import FINE, drawn
+from simulated_stamps import galsim_wcs
 
 from balrogutils.analysis.response import Bias, mean_response, pair_bias
 from balrogutils.fitting.observation import LocalWCS, Observation
@@ -53,7 +54,13 @@ def quartet(number: int, *, s2n: float | None, off_centre: bool, epochs: int = 1
     radius = random.uniform(0.35, 0.7)
     g = random.normal(0, spread, 2)
     g *= min(1.0, 0.6 / np.hypot(*g))
-    rows = []
+    rows, stamps = (
+        [],
+        [
+            psf.drawImage(nx=PSF_SIDE, ny=PSF_SIDE, wcs=galsim_wcs(wcs), offset=off[::-1], dtype=float).array
+            for psf, wcs, off in seen
+        ],
+    )
     for turn in (1.0, -1.0):
         for sign in (1.0, -1.0):
             galaxy = galsim.Exponential(half_light_radius=radius, flux=1000.0, gsparams=FINE)
@@ -61,8 +68,8 @@ def quartet(number: int, *, s2n: float | None, off_centre: bool, epochs: int = 1
             # Of the pair, not of the sign: noise is the same in both.
             noise = np.random.default_rng([7, number, int(turn) + 1])
             observed = []
-            for psf, wcs, off in seen:
-                clean = drawn(galaxy, psf, wcs, SIDE, PSF_SIDE, psf_off=off, psf_said=False)
+            for (psf, wcs, off), stamp in zip(seen, stamps, strict=True):
+                clean = drawn(galaxy, psf, wcs, SIDE, PSF_SIDE, psf_off=off, psf_said=False, stamp=stamp)
                 sigma = np.sqrt((clean.image**2).sum() * epochs) / (s2n or 1e5)
                 image = clean.image + (noise.normal(0, sigma, clean.image.shape) if s2n else 0.0)
                 observed.append(Observation(image, np.full(image.shape, sigma**-2), wcs, clean.psf))

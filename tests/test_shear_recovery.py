@@ -1,5 +1,7 @@
 """Shear recovery by metacal: oracles C6, C7 and C8; figures are in docs/measurement.md."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from shear_recovery import KNOWN, biases, report, selected_bias, simulate
@@ -21,33 +23,37 @@ def test_c6_without_noise(count, off_centre):
         assert abs(other) < 1e-5
 
 
-def _noisy(count, s2n, off_centre, worst):
-    rows = simulate(count, s2n=s2n, off_centre=off_centre)
+@cache
+def _noisy(count, s2n, off_centre):
+    return simulate(count, s2n=s2n, off_centre=off_centre)
+
+
+def _recovered(rows, worst, what):
     assert (rows["mcal_flags"] == 0).mean() > 0.99
     for estimator in ("gauss", "wmom"):
         found, _ = biases(rows, estimator)
-        report(f"S/N {s2n}, off centre {off_centre}, {count} quartets, {estimator}: {found}")
+        report(f"{what}, {len(rows)} quartets, {estimator}: {found}")
         assert found.m_err < worst
-        assert abs(found.m - KNOWN) < 3 * found.m_err + GATE
-        assert abs(found.c) < 3 * found.c_err + 1e-5
+        assert abs(found.m - KNOWN) < 3 * found.m_err
+        assert abs(found.c) < 3 * found.c_err
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("off_centre", [False, True])
-def test_c7_with_noise_fewer(off_centre):
-    _noisy(300, 100.0, off_centre, 3e-3)
+def test_c7_with_little_noise(off_centre):
+    _recovered(_noisy(200, 300.0, off_centre), 3e-3, f"S/N 300, off centre {off_centre}")
 
 
 @pytest.mark.science
-@pytest.mark.parametrize(("off_centre", "worst"), [(False, 1e-3), (True, 2e-3)])
-def test_c7_with_noise(off_centre, worst):
-    _noisy(5000, 100.0, off_centre, worst)
+@pytest.mark.parametrize(("count", "off_centre", "worst"), [(5000, False, 1e-3), (1500, True, 2e-3)])
+def test_c7_with_noise(count, off_centre, worst):
+    _recovered(_noisy(count, 120.0, off_centre), worst, f"S/N 120, off centre {off_centre}")
 
 
 @pytest.mark.science
 def test_c8_the_response_of_a_selection():
     """A cut on the size along the shear: m of many per cent without R_S, none with it."""
-    rows = simulate(5000, s2n=100.0, off_centre=True, spread=0.25)
+    rows = _noisy(5000, 120.0, False)
     cut = float(np.median(rows["mcal_T"] / rows["mcal_Tpsf"]))
     for estimator in ("gauss", "wmom"):
         plain, _ = selected_bias(rows, estimator, cut, corrected=False)
