@@ -43,7 +43,15 @@ def _epochs(
     return out
 
 
-def quartet(number: int, *, s2n: float | None, off_centre: bool, epochs: int = 1, spread: float = 0.15) -> list[Any]:
+def quartet(
+    number: int,
+    *,
+    s2n: float | None,
+    off_centre: bool,
+    epochs: int = 1,
+    spread: float = 0.15,
+    psf_target: str = "gauss",
+) -> list[Any]:
     """Return the rows of one galaxy sheared by + and -, and of its 90 degrees turned twin.
 
     The four share PSFs and positions, and each pair its noise. Without noise the weight is that of S/N 10^5.
@@ -73,7 +81,7 @@ def quartet(number: int, *, s2n: float | None, off_centre: bool, epochs: int = 1
                 sigma = np.sqrt((clean.image**2).sum() * epochs) / (s2n or 1e5)
                 image = clean.image + (noise.normal(0, sigma, clean.image.shape) if s2n else 0.0)
                 observed.append(Observation(image, np.full(image.shape, sigma**-2), wcs, clean.psf))
-            options = MeasureOptions(images=MetacalOptions(fixnoise=s2n is not None), estimators=("wmom",))
+            options = MeasureOptions(images=MetacalOptions(psf_target, fixnoise=s2n is not None), estimators=("wmom",))
             rows.append(measure([observed], options, noise)[0])
     return rows
 

@@ -14,7 +14,7 @@ from balrogutils.errors import ConfigError, FitError, did_you_mean
 from balrogutils.fitting.fourier import FLOOR
 from balrogutils.fitting.observation import LocalWCS, Observation, PSFStamp
 from balrogutils.fitting.psffit import PSFOptions, fit_psf, psf_is_usable
-from balrogutils.metacal.shearing import CUT, lattice_of, output_frequencies, shear_stamps
+from balrogutils.metacal.shearing import CUT, lattice_lines, lattice_of, outward, shear_stamps
 from balrogutils.metacal.shears import STEP, TYPES, Shear, shear_matrix, shears_of
 from balrogutils.metacal.target import TARGETS, dilated_stamp, dilated_transform, gaussian_sigma, measured_center
 
@@ -210,7 +210,7 @@ def _shear_group(
         others = np.array(
             [
                 [
-                    dilated_transform(psf, epoch.wcs, *output_frequencies(base, lattice), target, options.step)
+                    dilated_transform(psf, epoch.wcs, *lattice_lines(lattice), outward(base), target, options.step)
                     for base, (_, target) in zip(bases[s], jobs, strict=True)
                 ]
                 for s, (epoch, psf) in enumerate(zip(epochs, psfs, strict=True))

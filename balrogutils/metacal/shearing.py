@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["CUT", "Lattice", "lattice_of", "output_frequencies", "shear_stamps"]
+__all__ = ["CUT", "Lattice", "lattice_lines", "lattice_of", "outward", "shear_stamps"]
 
 F64 = NDArray[np.float64]
 C128 = NDArray[np.complex128]
@@ -51,15 +51,18 @@ def lattice_of(side: int, targets: F64) -> Lattice:
     return Lattice(period, min(half, (period - 1) // 2))
 
 
-def output_frequencies(base: F64, lattice: Lattice) -> tuple[F64, F64]:
-    """Return the frequencies (row, col) of the image that comes out, rad per pixel, [2 half + 1, half + 1] each."""
+def lattice_lines(lattice: Lattice) -> tuple[F64, F64]:
+    """Return the rows [2 half + 1] and columns [half + 1] of the lattice, rad per pixel."""
     dq = 2.0 * math.pi / lattice.period
-    x = dq * np.arange(-lattice.half, lattice.half + 1)[:, None]
-    y = dq * np.arange(lattice.half + 1)[None, :]
+    rows, columns = np.arange(-lattice.half, lattice.half + 1), np.arange(lattice.half + 1)
+    return np.asarray(dq * rows, np.float64), np.asarray(dq * columns, np.float64)
+
+
+def outward(base: F64) -> F64:
+    """Return U^-1: from the lattice to the frequencies of the image that comes out."""
     a, b = base[0, 0], base[0, 1]
-    cols = y / (base[1, 1] - base[1, 0] * b / a)
-    rows, cols = np.broadcast_arrays((x - b * cols) / a, cols)
-    return rows, cols
+    d = base[1, 1] - base[1, 0] * b / a
+    return np.array([[1.0 / a, -b / (a * d)], [0.0, 1.0 / d]])
 
 
 @njit(cache=True)
@@ -198,7 +201,7 @@ def shear_stamps(planes, psfs, shifts, psf_shifts, bases, targets, others, perio
     targets : float64 [nstamp, njob, 3]
         Covariance of the Gaussian target, pixels.
     others : complex128 [nstamp, njob, 2 half + 1, half + 1], or [nstamp, njob, 0, 0]
-        Transform of the target on the lattice of `output_frequencies`, besides that Gaussian.
+        Transform of the target on the lattice (`outward` of it), besides that Gaussian.
     period, half : int
         The lattice.
     cut, floor : float

@@ -149,44 +149,70 @@ def gaussian_sigma(psf: PSFStamp, wcs: LocalWCS, name: str, step: float) -> floa
     return math.sqrt(-2.0 * math.log(goal) / square) * dilation(step)
 
 
-def _transform_at(psf: PSFStamp, rows: F64, cols: F64) -> C128:
-    """Return the transform of a PSF about its centre at any frequencies, rad per pixel; 1 at 0."""
+def _transform_at(psf: PSFStamp, x: F64, y: F64, matrix: F64) -> C128:
+    """Return the transform of a PSF about its centre, 1 at 0, at the frequencies (row, col) = matrix (x, y).
+
+    Where columns depend on y alone it is a product of two matrices with phases in between, else a sum for each.
+    """
     image = np.asarray(psf.image, float)
-    down = np.exp(-1j * np.multiply.outer(rows.ravel(), np.arange(image.shape[0]) - psf.row))
-    along = np.exp(-1j * np.multiply.outer(cols.ravel(), np.arange(image.shape[1]) - psf.col))
-    return np.asarray(((down @ (image / image.sum())) * along).sum(axis=1).reshape(rows.shape))
+    image = image / image.sum()
+    rows, cols = np.arange(image.shape[0]) - psf.row, np.arange(image.shape[1]) - psf.col
+    if abs(matrix[1, 0]) < 1e-15:
+        mixed = image @ np.exp(-1j * matrix[1, 1] * np.outer(cols, y))
+        mixed *= np.exp(-1j * matrix[0, 1] * np.outer(rows, y))
+        return np.asarray(np.exp(-1j * matrix[0, 0] * np.outer(x, rows)) @ mixed)
+    k_row, k_col = _frequencies_of(x, y, matrix)
+    down = np.exp(-1j * np.multiply.outer(k_row.ravel(), rows))
+    along = np.exp(-1j * np.multiply.outer(k_col.ravel(), cols))
+    return np.asarray(((down @ image) * along).sum(axis=1).reshape(k_row.shape))
+
+
+def _frequencies_of(x: F64, y: F64, matrix: F64) -> tuple[F64, F64]:
+    return (
+        matrix[0, 0] * x[:, None] + matrix[0, 1] * y[None, :],
+        matrix[1, 0] * x[:, None] + matrix[1, 1] * y[None, :],
+    )
 
 
 def dilated_transform(
-    psf: PSFStamp, wcs: LocalWCS, rows: F64, cols: F64, shear: tuple[float, float], step: float
+    psf: PSFStamp, wcs: LocalWCS, x: F64, y: F64, outward: F64, shear: tuple[float, float], step: float
 ) -> C128:
     """Return the transform of the target ``dilate``: the PSF without its pixel, sheared, made larger, and with it.
 
     Parameters
     ----------
-    rows, cols : ndarray
-        Frequencies, rad per pixel.
+    psf, wcs
+        PSF stamp, and derivatives at the object.
+    x, y : ndarray, shapes (m,), (n,)
+        Lines of a lattice.
+    outward : ndarray, shape (2, 2)
+        From the lattice to frequencies (row, col), rad per pixel.
     shear : (float, float)
         Of the PSF, on the sky.
     step : float
         Metacal shear, which sets the dilation.
+
+    Returns
+    -------
+    ndarray of complex, shape (m, n)
+        0 where it would take frequencies that the stamp does not have.
     """
     jacobian = np.array([[wcs.dvdrow, wcs.dvdcol], [wcs.dudrow, wcs.dudcol]])
-    base = dilation(step) * (np.linalg.inv(jacobian) @ shear_matrix(*shear) @ jacobian).T
-    in_rows, in_cols = base[0, 0] * rows + base[0, 1] * cols, base[1, 0] * rows + base[1, 1] * cols
+    inward = dilation(step) * (np.linalg.inv(jacobian) @ shear_matrix(*shear) @ jacobian).T @ outward
+    rows, cols = _frequencies_of(x, y, outward)
+    in_rows, in_cols = _frequencies_of(x, y, inward)
     inside = (np.abs(in_rows) < math.pi) & (np.abs(in_cols) < math.pi)
-    in_rows, in_cols = np.where(inside, in_rows, 0.0), np.where(inside, in_cols, 0.0)
     pixel = np.sinc(rows / (2.0 * math.pi)) * np.sinc(cols / (2.0 * math.pi))
     in_pixel = np.sinc(in_rows / (2.0 * math.pi)) * np.sinc(in_cols / (2.0 * math.pi))
-    return np.where(inside, _transform_at(psf, in_rows, in_cols) * pixel / in_pixel, 0.0)
+    return np.where(inside, _transform_at(psf, x, y, inward) * pixel / np.where(inside, in_pixel, 1.0), 0.0)
 
 
 def dilated_stamp(psf: PSFStamp, wcs: LocalWCS, shear: tuple[float, float], step: float) -> PSFStamp:
     """Return the stamp of the target ``dilate``, centred in the middle."""
     side = max(psf.image.shape)
     n, middle = fast_size(2.0 * side), 0.5 * (side - 1)
-    rows, cols = np.broadcast_arrays(
-        2.0 * math.pi * np.fft.fftfreq(n)[:, None], 2.0 * math.pi * np.fft.rfftfreq(n)[None, :]
-    )
-    values = dilated_transform(psf, wcs, rows, cols, shear, step) * np.exp(-1j * middle * (rows + cols))
+    x = np.asarray(2.0 * math.pi * np.fft.fftfreq(n), np.float64)
+    y = np.asarray(2.0 * math.pi * np.fft.rfftfreq(n), np.float64)
+    values = dilated_transform(psf, wcs, x, y, np.eye(2), shear, step)
+    values *= np.exp(-1j * middle * (x[:, None] + y[None, :]))
     return PSFStamp(irfft2(values, (n, n))[:side, :side], middle, middle)
