@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+# One thread for every numerical library, as in the command line, and before any of them is loaded.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import pytest  # noqa: E402
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 REAL_TILE = "DES1226+2527"
