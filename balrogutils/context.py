@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from balrogutils.errors import InputError
-from balrogutils.layout import Site, TileTree
+from balrogutils.layout import FIT_CONFIGS, Site, TileTree
 from balrogutils.runlock import RunLock
 from balrogutils.settings.campaign import TILE_PATTERN, Campaign, Campaigns
 from balrogutils.settings.pipeline import Pipeline
@@ -116,10 +116,10 @@ class Context:
         base = self.site.base
         return self.pipeline.config_file("galsim_config", base / "Balrog-GalSim" / "config", base / "inputs")
 
-    @property
-    def sof_file(self) -> Path:
-        """The SOF configuration file."""
-        return self.pipeline.config_file("sof_config", self.site.base / "sof-config")
+    def fit_file(self, kind: str) -> Path:
+        """Return the configuration file of a fit, ``sof``, ``mof`` or ``mcal``."""
+        name = FIT_CONFIGS[kind]
+        return self.pipeline.config_file(f"{name}_config", self.site.base / f"{name}-config")
 
     @property
     def lock(self) -> RunLock:

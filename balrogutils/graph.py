@@ -189,7 +189,7 @@ def _files(job: Job) -> list[Path]:
     if job.step == "inject":
         return [here.galsim_file]
     if job.step == "sof":
-        return [here.sof_file]
+        return [here.fit_file(job.step)]
     return []
 
 
@@ -317,7 +317,7 @@ def _check_settings(context: Context, mode: int) -> None:
         # Imported when used, so that every other command starts faster.
         from balrogutils.settings.sof import Sof
 
-        Sof.load(context.sof_file, context.campaign).bands(context.bands)
+        Sof.load(context.fit_file("sof"), context.campaign).bands(context.bands)
 
 
 def installation_tiles(installation: Installation, words: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from balrogutils.errors import ConfigError
 
-__all__ = ["MODE_BITS", "Site", "TileTree", "chip_of"]
+__all__ = ["FIT_CONFIGS", "MODE_BITS", "Site", "TileTree", "chip_of"]
 
 MODE_BITS = {
     "prep": 1,
@@ -24,6 +24,9 @@ MODE_BITS = {
     "bfd": 512,
     "match": 1024,
 }
+
+FIT_CONFIGS = {"sof": "sof", "mof": "mof", "mcal": "shr"}
+"""Kinds of fits, with the name that begins their configuration key and directory (``shr_config``, ``shr-config``)."""
 
 _BRACKETS = frozenset("{}[]()")
 

@@ -21,7 +21,7 @@ from balrogutils.fitting.galaxy import fit_galaxy
 from balrogutils.fitting.jointprior import JointPrior
 from balrogutils.fitting.models import model
 from balrogutils.fitting.observation import LocalWCS, Observation, PSFStamp, stack
-from balrogutils.fitting.pixelpsf import fit_pixelised
+from balrogutils.fitting.pixelpsf import PSFResiduals, fit_pixelised
 from balrogutils.fitting.priors import FRACDEV_Y3, CenPrior, Flat, GPriorBA, Normal
 from balrogutils.fitting.psffit import PSFOptions, fit_psf, psf_family
 from balrogutils.fitting.solver import LMOptions
@@ -135,7 +135,9 @@ def _ours(objects: list[Simulated]) -> dict[str, float]:
         one, mixtures = pair
         stamps = [seen.psf for epochs in one.bands for seen in epochs]
         start = start_of(one, mixtures, "exp")
-        fit_pixelised(stack(one.bands), stamps, mixtures, model("exp"), prior_of("exp"), [start], OPTIONS)
+        data = stack(one.bands)
+        residuals = PSFResiduals(data, stamps, mixtures)
+        fit_pixelised(data, residuals, mixtures, model("exp"), prior_of("exp"), [start], OPTIONS)
 
     found["cm"] = _time(composite, pairs)
     found["exp, pixelised PSF"] = _time(pixelised, pairs)

@@ -5,6 +5,8 @@ export BALROG_BASE
 PATH="$(dirname "${BASH_SOURCE[0]}"):$PATH"
 [ -x "$BALROG_BASE/.venv/bin/python" ] && PATH="$BALROG_BASE/.venv/bin:$PATH"
 export PATH
+# Sourced without arguments: these are the script's own.
+WANTED="${1:-}"
 
 # meds_base DIRECTORY: relative ones start above the checkout, as they always did.
 meds_base() {
@@ -20,6 +22,11 @@ meds_base() {
 
 # usage COUNT-GIVEN LEAST MOST TEXT
 usage() {
+    case "$WANTED" in -h | --help)
+        echo "usage: $4"
+        exit 0
+        ;;
+    esac
     if [ "$1" -lt "$2" ] || [ "$1" -gt "$3" ]; then
         echo "usage: $4" >&2
         exit 2

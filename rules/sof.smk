@@ -11,7 +11,7 @@ if RUN.has(64):
             RUN.log("sof", band=None),
         wildcard_constraints:
             where=RUN.where(64, 64),
-        threads: RUN.sof_workers
+        threads: RUN.fit_workers
         resources:
             tmpdir=RUN.tmp,
             mem_mb=3000,

@@ -20,6 +20,9 @@ BANDS = ("g", "r", "i", "z")
 ISOLATION = 5.0
 """No other source of truth, and no other detection, is nearer than this (arcsec)."""
 
+# The galaxies of the science runs are exponential, and are fit as such.
+FITS = "sof_config=run-exp-sof.yaml"
+
 # Realizations of the base run's one tile: each injection configuration has its own numbers.
 STARS = ("0", "1")
 EXPONENTIALS = ("10", "11", "12")
@@ -79,14 +82,14 @@ class ScienceRun:
 
     def make(self, configuration, realizations, mode=1151):
         """Make the tile with an injection configuration (a name in inputs/ or a path) and these realizations."""
-        words = [f"galsim_config={configuration}", f"realizations={','.join(realizations)}", f"mode={mode}"]
+        words = [f"galsim_config={configuration}", f"realizations={','.join(realizations)}", f"mode={mode}", FITS]
         self._call("snakemake", "--cores", "2", f"tile={TILE}", "--config", *words)
 
     def make_base(self, tile):
         """Make a tile without injections: blocks 1, 2 and 4, and the fits of the base run alone."""
-        self._call("snakemake", "--cores", "2", f"tile={tile}", "--config", "mode=7")
+        self._call("snakemake", "--cores", "2", f"tile={tile}", "--config", "mode=7", FITS)
         if not self.context(tile=tile).tree.fit("sof").is_file():
-            self._call("balrog", "sof", tile, "--workers", "2")
+            self._call("balrog", "sof", tile, "--workers", "2", "--set", FITS)
 
     def configuration(self, name, source, *changes):
         """Write a variant of a shipped injection configuration: each (pattern, text) must replace something."""

@@ -360,7 +360,9 @@ def test_pixelised_psf_leaves_no_bias(name, family):
     mixtures = np.array([fit_psf(one.psf, one.wcs, PSFOptions(*psf_family(family))).mixture for one in seen])
     start = np.array([0, 0, 900.0] if name == "point" else [0, 0, 0, 0, 0.5, 900.0])
     stamps = [one.psf for one in seen]
-    fit = fit_pixelised(stack([seen]), stamps, mixtures, model(name), None, [start], LMOptions(2000, 1e-8, 1e-8))
+    data = stack([seen])
+    residuals = PSFResiduals(data, stamps, mixtures)
+    fit = fit_pixelised(data, residuals, mixtures, model(name), None, [start], LMOptions(2000, 1e-8, 1e-8))
     assert fit.flags == 0
     # 41-pixel stamps of Moffats end early: 3e-4 of a star, more of a galaxy whose wings the PSF spreads.
     assert fit.pars[-1] == pytest.approx(1000.0, rel=1e-3 if name == "point" else 5e-3)

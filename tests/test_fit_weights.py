@@ -8,7 +8,7 @@ from simulated_stamps import observe
 
 from balrogutils.fitting.flags import ImageFlag
 from balrogutils.fitting.observation import PSFStamp
-from balrogutils.fitting.weights import WeightRules, prepare, reject_outliers
+from balrogutils.measurement.weights import WeightRules, prepare, reject_outliers
 
 RULES = WeightRules(mask_bits=4)
 

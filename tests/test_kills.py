@@ -25,7 +25,7 @@ pytestmark = pytest.mark.long
 
 _log = logging.getLogger(__name__)
 
-WORDS = ("snakemake", "--cores", "2", f"tile={TILE}", "--config", "realizations=0", "mode=127", "sof_workers=2")
+WORDS = ("snakemake", "--cores", "2", f"tile={TILE}", "--config", "realizations=0", "mode=127", "fit_workers=2")
 # The block a step is of in the base run and in a realization.
 BLOCKS = {"prep": (1, 0), "coadd": (2, 16), "catalog": (2, 16), "meds": (4, 32), "sof": (64, 64), "match": (0, 1024)}
 BLOCKS |= dict.fromkeys(("plan", "inject", "truth"), (0, 8))

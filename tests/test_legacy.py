@@ -46,6 +46,14 @@ def test_a_script_passes_the_status_on_and_keeps_the_log(command, base, tmp_path
     assert "did you mean" in (tmp_path / "workdir" / "base_DES0239+0217.log").read_text()
 
 
+@pytest.mark.parametrize("script", sorted(BIN.glob("Run*.sh")), ids=lambda path: path.name)
+def test_a_script_says_how_it_is_called(command, script):
+    asked, wrong = command(str(script), "--help"), command(str(script))
+    assert asked.returncode == 0
+    assert asked.stdout.startswith(f"usage: {script.name} <meds base>")
+    assert (wrong.returncode, wrong.stderr) == (2, asked.stdout)
+
+
 def test_whoever_ends_a_script_ends_its_run(terminal, base, tmp_path):
     for name in ("Snakefile", "rules", "profiles"):
         (base / name).symlink_to(CHECKOUT / name)

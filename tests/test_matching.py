@@ -9,10 +9,10 @@ from balrogutils.blocks.match import _samples, match
 from balrogutils.context import Context
 from balrogutils.errors import InputError, ProductError
 from balrogutils.fitsfile import Plane, Table, write_images, write_tables
-from balrogutils.fitting.catalogue import model_rows
 from balrogutils.layout import Site
 from balrogutils.matching.positions import Reason, match_positions, nearest
 from balrogutils.matching.table import match_table, take_rows
+from balrogutils.measurement.catalogue import model_rows
 from balrogutils.products import read_manifest
 from balrogutils.report.deltamag import Sample, plot_delta_mag, running_median
 from balrogutils.settings.campaign import Campaign

@@ -295,7 +295,7 @@ def test_a_program_whose_parent_is_gone_already_does_not_start():
 def test_fits_that_are_told_to_end_do_not_wait_for_their_chunks(process):
     text = """
 import signal, sys, time
-from balrogutils.fitting import chunks
+from balrogutils.measurement import chunks
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 chunks.run_chunk = time.sleep
 print("ready", flush=True)

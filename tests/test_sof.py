@@ -15,13 +15,15 @@ from simulated_stamps import observe, write_meds
 from balrogutils.blocks import sof as block
 from balrogutils.context import Context
 from balrogutils.errors import ConfigError, ProductError
-from balrogutils.fitting import chunks
-from balrogutils.fitting.catalogue import epoch_rows, model_rows
 from balrogutils.fitting.flags import FitFlag, ObjectFlag
-from balrogutils.fitting.medsource import MedsSource
-from balrogutils.fitting.observation import PSFStamp
-from balrogutils.fitting.sof import Epoch, Fitter, Target
+from balrogutils.fitting.observation import LocalWCS, PSFStamp
 from balrogutils.layout import Site
+from balrogutils.masks import MaskBit
+from balrogutils.measurement import chunks
+from balrogutils.measurement.catalogue import epoch_rows, model_rows
+from balrogutils.measurement.medsource import MedsSource
+from balrogutils.measurement.sof import Fitter, SofRun
+from balrogutils.measurement.target import Coadd, Epoch, Target
 from balrogutils.products import read_manifest
 from balrogutils.settings.campaign import Campaign
 from balrogutils.settings.pipeline import Pipeline
@@ -29,11 +31,12 @@ from balrogutils.settings.sof import Sof
 
 BANDS = ("g", "r")
 OBJECTS = 7
+EXP = Sof(run="test-sof", model="exp")
 
 
 @pytest.fixture(scope="module")
 def fitter():
-    return Fitter(Sof(run="test-sof"), BANDS)
+    return Fitter(EXP, BANDS)
 
 
 def target(edit=None, epochs=3, noise=2.0, size=48, flux=800.0):
@@ -51,6 +54,12 @@ def stamps(**changes):
     return lambda band, k, one: replace(one, **{name: make(one) for name, make in changes.items()})
 
 
+def _one_pixel(image):
+    out = np.zeros_like(image)
+    out[20, 20] = 1.0
+    return out
+
+
 BROKEN = {
     "NaN images": (stamps(image=lambda one: one.image * np.nan), ObjectFlag.IMAGE_FLAGS),
     "zero images": (stamps(image=lambda one: one.image * 0), ObjectFlag.IMAGE_FLAGS),
@@ -61,6 +70,7 @@ BROKEN = {
     "no PSF": (stamps(psf=lambda one: None), ObjectFlag.PSF_FIT_FAILURE),
     "NaN PSF": (stamps(psf=lambda one: PSFStamp(one.psf.image * np.nan, 20, 20)), ObjectFlag.PSF_FIT_FAILURE),
     "zero PSF": (stamps(psf=lambda one: PSFStamp(one.psf.image * 0, 20, 20)), ObjectFlag.PSF_FIT_FAILURE),
+    "one-pixel PSF": (stamps(psf=lambda one: PSFStamp(_one_pixel(one.psf.image), 20, 20)), ObjectFlag.PSF_FIT_FAILURE),
     "singular Jacobian": (stamps(wcs=lambda one: one.wcs._replace(dudrow=0.0, dudcol=0.0)), ObjectFlag.IMAGE_FLAGS),
     "no exposure in r": (lambda band, k, one: None if band == 1 else one, ObjectFlag.NO_CUTOUTS),
 }
@@ -92,12 +102,12 @@ def test_one_pixel_is_no_galaxy(fitter):
 
 
 def test_too_big_a_box_is_flagged():
-    small = Fitter(Sof(run="x", max_box_size=32), BANDS)
+    small = Fitter(Sof(run="x", model="exp", max_box_size=32), BANDS)
     assert small(target())[0]["flags"][0] == ObjectFlag.BOX_SIZE_TOO_BIG
 
 
 def test_evaluation_limit_is_a_galaxy_failure():
-    hasty = Fitter(Sof.model_validate({"run": "x", "max_pars": {"lm_pars": {"maxfev": 2}}}), BANDS)
+    hasty = Fitter(Sof.model_validate({"run": "x", "model": "exp", "max_pars": {"lm_pars": {"maxfev": 2}}}), BANDS)
     row, _ = hasty(target())
     assert row["flags"][0] == ObjectFlag.GAL_FIT_FAILURE
     assert row["exp_flags"][0] == FitFlag.MAXITER
@@ -138,6 +148,109 @@ def test_good_object_is_a_consistent_row(fitter):
     assert epochs["psf_fit_pars"].reshape(6, 3, 6)[:, :, 0].sum(1) == pytest.approx(epochs["psf_counts"])
 
 
+MODELS = ("gauss", "turb", "exp", "dev", "cm", "bdf", "bd", "exp_true", "dev_true", "bdf_true", "sersic")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_makes_a_consistent_row(model):
+    row, _ = Fitter(Sof(run="x", model=model), BANDS)(target(noise=1.0))
+    (row,) = row
+    assert row["flags"] == 0
+    extras = row[f"{model}_pars"].size - 5 - len(BANDS)
+    assert extras == {"bdf": 1, "bdf_true": 1, "bd": 2, "sersic": 1}.get(model, 0)
+    assert np.array_equal(row[f"{model}_pars"][-2:], row[f"{model}_flux"])
+    cov = row[f"{model}_pars_cov"]
+    assert np.array_equal(cov[-2:, -2:], row[f"{model}_flux_cov"])
+    assert np.all(np.linalg.eigvalsh(cov) > 0)
+    for name in row.dtype.names:
+        assert np.all(np.isfinite(row[name])), name
+    if model in ("exp", "exp_true", "sersic", "bdf", "bdf_true", "bd", "cm"):
+        # An exponential galaxy of S/N 250: models that can be one find its flux, but for the prior of fracdev
+        # (0.5 +- 0.1) and the wings of the PSF that three Gaussians do not have.
+        share = 0.06 if "b" in model else 0.02
+        assert row[f"{model}_flux"] == pytest.approx([800, 1600], rel=share)
+    if model == "sersic":
+        assert row["sersic_n"] == pytest.approx(1.0, abs=5 * row["sersic_n_err"])
+
+
+def test_composite_says_what_it_is_made_of():
+    rng = np.random.default_rng(3)
+    disk = galsim.Exponential(half_light_radius=0.5)
+    bulge = galsim.DeVaucouleurs(half_light_radius=0.5)
+    found = {}
+    for name, profile in (("disk", disk), ("bulge", bulge)):
+        seen = tuple(Epoch(observe(rng, profile, 3000.0, 0.5, 64), k, k, 1.0, 1.0) for k in (1, 2, 3))
+        row, _ = Fitter(Sof(run="x"), ("g",))(Target(1, 1, 0.0, 0.0, 64, (seen,)))
+        assert row["flags"][0] == 0
+        found[name] = row[0]
+    for row in found.values():
+        clipped = np.clip(row["cm_fracdev_noclip"], 0.0, 1.0)
+        assert row["cm_fracdev"] == pytest.approx(clipped)
+        assert row["cm_TdByTe"] == row["cm_TdByTe_noclip"] > 0
+        assert 0 < row["cm_fracdev_err"] < 0.2
+    assert found["disk"]["cm_fracdev"] < 0.1 < 0.8 < found["bulge"]["cm_fracdev"]
+    # Ranges of the run file.
+    fitter = Fitter(Sof.model_validate({"run": "x", "max_pars": {"fracdev_range": [0.4, 0.6]}}), ("g",))
+    seen = tuple(Epoch(observe(rng, disk, 3000.0, 0.5, 64), k, k, 1.0, 1.0) for k in (1, 2, 3))
+    assert fitter(Target(1, 1, 0.0, 0.0, 64, (seen,)))[0]["cm_fracdev"][0] == pytest.approx(0.4)
+
+
+def test_a_bright_star_is_a_composite_without_size():
+    """Neither an exponential nor a bulge is a star, and no mix of the two is best: the fit must end all the same."""
+    rng = np.random.default_rng(5)
+    seen = tuple(Epoch(observe(rng, None, 1e5, 2.0, 48), k, k, 1.0, 1.0) for k in (1, 2, 3))
+    row, _ = Fitter(Sof(run="x"), ("g",))(Target(1, 1, 0.0, 0.0, 48, (seen,)))
+    (row,) = row
+    assert row["flags"] == 0
+    # S/N 7000: what three Gaussians leave of the PSF is 1 % of the size of the PSF, and flux follows size.
+    assert abs(row["cm_T"]) < 0.02 * row["psfrec_T"]
+    assert row["cm_flux"][0] == pytest.approx(row["psf_flux"][0], rel=0.01)
+    assert 0 <= row["cm_fracdev"] <= 1
+
+
+@pytest.mark.parametrize("psf", ["gauss", "turb", "coellip5", "em3"])
+def test_every_psf_model_serves(psf):
+    fitter = Fitter(Sof.model_validate({"run": "x", "model": "exp", "psf_pars": {"model": psf}}), BANDS)
+    row, epochs = fitter(target())
+    assert row["flags"][0] == 0
+    assert np.all(epochs["psf_fit_flags"] == 0)
+    pars = epochs["psf_fit_pars"].reshape(len(epochs), -1, 6)
+    assert pars[:, :, 0].sum(1) == pytest.approx(epochs["psf_counts"])
+
+
+@pytest.mark.parametrize("model", ["exp", "cm"])
+def test_the_pixelised_psf_mends_what_one_gaussian_lacks(model):
+    flux = {}
+    for pixelised in (False, True):
+        pars = {"run": "x", "model": model, "psf_pars": {"model": "gauss", "pixelised": pixelised}}
+        row, _ = Fitter(Sof.model_validate(pars), BANDS)(target(noise=0.2))
+        assert row["flags"][0] == 0
+        flux[pixelised] = row[f"{model}_flux"][0] / [800, 1600] - 1
+    assert np.all(np.abs(flux[True]) < 0.01)
+    assert np.all(np.abs(flux[False]) > 2 * np.abs(flux[True]))
+
+
+def test_what_a_star_saturated_in_one_band_counts_in_none():
+    def starry(band, k, one):
+        bmask = np.zeros(one.image.shape, np.int32)
+        if (band, k) == (0, 1):
+            bmask[30:33, 30:33] = MaskBit.SATURATE | MaskBit.STAR
+        return replace(one, bmask=bmask, seg=np.zeros(one.image.shape, np.int32))
+
+    plain = replace(target(starry), coadds=(Coadd(LocalWCS(23.5, 23.5, 0.263, 0, 0, 0.263), (48, 48)),) * 2)
+    used = {}
+    for switch in (False, True):
+        fitter = Fitter(Sof.model_validate({"run": "x", "model": "exp", "propagate_star_flags": switch}), BANDS)
+        row, epochs = fitter(plain)
+        assert row["flags"][0] == 0
+        used[switch] = epochs["npix"]
+    lost = used[False] - used[True]
+    # 3 x 3 pixels, grown by two, less those of the epoch itself that are masked anyway; rounding of the maps may add
+    # or lose a row and a column.
+    assert lost[1] == pytest.approx(49 - 9, abs=16)
+    assert np.all(np.abs(np.delete(lost, 1) - 49) <= 16)
+
+
 def test_flux_scales_and_sign_of_the_offset(fitter):
     """A galaxy away from the catalogue position is found there: v along rows, u along columns."""
 
@@ -152,7 +265,7 @@ def test_flux_scales_and_sign_of_the_offset(fitter):
 
 
 def test_the_same_object_twice_is_the_same_row(fitter):
-    first, second = fitter(target()), Fitter(Sof(run="test-sof"), BANDS)(target())
+    first, second = fitter(target()), Fitter(EXP, BANDS)(target())
     assert first[0].tobytes() == second[0].tobytes()
     assert first[1].tobytes() == second[1].tobytes()
 
@@ -181,9 +294,11 @@ def meds(tmp_path_factory):
 
 
 def make_chunks(root, meds, size, **settings):
-    config = Sof(run="test-sof", **settings)
+    config = Sof(**{"run": "test-sof", "model": "exp", **settings})
     return [
-        chunks.Chunk(a, b, root / f"c{a}-{b}.fits", root / f"c{a}-{b}.json", meds, config, {"tile": "T"}, {"g": "1"})
+        chunks.Chunk(
+            a, b, root / f"c{a}-{b}.fits", root / f"c{a}-{b}.json", SofRun(config, meds), {"tile": "T"}, {"g": "1"}
+        )
         for a, b in chunks.partition(OBJECTS, size)
     ]
 
@@ -259,7 +374,7 @@ def make_context(root: Path, config: Path, realization=None, bands=BANDS) -> Con
 @pytest.fixture
 def config(tmp_path):
     path = tmp_path / "run-y3v02-sof.yaml"
-    path.write_text("run: y3v02-sof\njobs: {chunksize: 4}\n")
+    path.write_text("run: y3v02-sof\nmodel: exp\njobs: {chunksize: 4}\n")
     return path
 
 

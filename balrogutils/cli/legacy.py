@@ -15,7 +15,7 @@ import click
 from balrogutils.context import Installation
 from balrogutils.errors import BalrogError, InputError
 from balrogutils.graph import Job
-from balrogutils.layout import MODE_BITS
+from balrogutils.layout import FIT_CONFIGS, MODE_BITS
 
 __all__ = ["MedsBase", "balrog_base", "sof_megamixer"]
 
@@ -111,29 +111,42 @@ def balrog_base(desmeds: str, tile: str, galsim: str, cores: int | None, mode: i
         _snakemake(installation.site.base, cores, [f"tile={tile}"], overrides, place.meds_data)
 
 
-@click.command(context_settings=_OPTIONS)
-@click.option("-c", "--confs", "config", required=True, metavar="FILE", help="SOF configuration.")
-@click.option("-t", "--tile", required=True, metavar="TILE", help="Tile name.")
-@click.option("-n", "--ncpu", "cores", required=True, type=click.IntRange(1), help="Cores to use.")
-def sof_megamixer(config: str, tile: str, cores: int) -> None:
-    """Single-object fits of one tile: of the base run, or of the realization that MEDS_DATA names."""
-    with _refusing():
-        overrides = _overrides(mode=MODE_BITS["sof"], sof_config=_as_given(config), sof_workers=cores)
-        first = Installation.load(overrides)
-        place = _place(first)
-        overrides |= _overrides(realizations=place.realization)
-        environment = {**os.environ, "MEDS_DATA": str(place.meds_data)}
-        environment.pop("MEDS_DIR", None)
-        context = Installation.load(overrides, environment).context(tile, place.realization)
-        job = Job("sof", context)
-        context.sof_file  # noqa: B018 (refused here when it is not there)
-        for need in (Job("meds", context, band) for band in context.bands):
-            if not need.manifest.is_file():
-                raise InputError(
-                    f"the fits need a MEDS file that is not there; block {need.bit} makes it",
-                    tile=tile,
-                    band=need.band,
-                    file=need.product,
-                    remedy=f"run mode {need.bit} first",
-                )
-        _snakemake(context.site.base, cores, [str(job.manifest)], overrides, place.meds_data)
+def _megamixer(kind: str) -> click.Command:
+    """Return the command that runs one kind of fit on a base run or a realization."""
+
+    @click.command(kind, context_settings=_OPTIONS)
+    @click.option("-c", "--confs", "config", required=True, metavar="FILE", help=f"{kind.upper()} configuration.")
+    @click.option("-t", "--tile", required=True, metavar="TILE", help="Tile name.")
+    @click.option("-n", "--ncpu", "cores", required=True, type=click.IntRange(1), help="Cores to use.")
+    def command(config: str, tile: str, cores: int) -> None:
+        """Fit one tile: the base run, or the realization that MEDS_DATA names."""
+        with _refusing():
+            _fit(kind, config, tile, cores)
+
+    return command
+
+
+sof_megamixer = _megamixer("sof")
+
+
+def _fit(kind: str, config: str, tile: str, cores: int) -> None:
+    named = {f"{FIT_CONFIGS[kind]}_config": _as_given(config)}
+    overrides = _overrides(mode=MODE_BITS[kind], fit_workers=cores, **named)
+    first = Installation.load(overrides)
+    place = _place(first)
+    overrides |= _overrides(realizations=place.realization)
+    environment = {**os.environ, "MEDS_DATA": str(place.meds_data)}
+    environment.pop("MEDS_DIR", None)
+    context = Installation.load(overrides, environment).context(tile, place.realization)
+    job = Job(kind, context)
+    context.fit_file(kind)  # refused here when it is not there
+    for need in (Job("meds", context, band) for band in context.bands):
+        if not need.manifest.is_file():
+            raise InputError(
+                f"the fits need a MEDS file that is not there; block {need.bit} makes it",
+                tile=tile,
+                band=need.band,
+                file=need.product,
+                remedy=f"run mode {need.bit} first",
+            )
+    _snakemake(context.site.base, cores, [str(job.manifest)], overrides, place.meds_data)

@@ -40,7 +40,7 @@ Tiles of the embedded archives: {tiles}
 """
 
 # Keys that choose what to make rather than how; a job's command must not change with them.
-_CHOICES = frozenset(("tile", "mode", "realizations", "sof_workers"))
+_CHOICES = frozenset(("tile", "mode", "realizations", "fit_workers"))
 
 # Keys that only some steps obey; the commands of the others must not change with them either.
 _OBEYED_BY = {
@@ -77,7 +77,7 @@ class Run:
         self.tiles = installation_tiles(self.installation, words)
         self._touched = _tiles_of_targets(words)
         self._kept = {key: _text(value) for key, value in sorted(overrides.items()) if key not in _CHOICES}
-        self.sof_workers = self.installation.pipeline.sof_workers
+        self.fit_workers = self.installation.pipeline.fit_workers
         # Snakemake sets TMPDIR for every job; it is to be the documented one.
         self.tmp = str(self.installation.site.tmp)
         for tile in self.tiles:

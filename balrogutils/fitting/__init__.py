@@ -1,1 +1,1 @@
-"""Gaussian mixtures, models, priors, solver, PSF fits, and the fits of whole catalogues."""
+"""Gaussian mixtures, models, priors, solver, PSF fits, scenes: the engine of all fits."""

@@ -15,8 +15,9 @@ from balrogutils.fitting.fit import Fit, fit_scene
 from balrogutils.fitting.flags import FitFlag
 from balrogutils.fitting.jointprior import JointPrior
 from balrogutils.fitting.kernels import Links
-from balrogutils.fitting.models import composite, model
+from balrogutils.fitting.models import Model, composite, model
 from balrogutils.fitting.observation import Stack
+from balrogutils.fitting.pixelpsf import PSFResiduals, fit_pixelised
 from balrogutils.fitting.scene import Scene, single_links
 from balrogutils.fitting.solver import LMOptions
 
@@ -24,10 +25,11 @@ __all__ = ["CompositeFit", "FracdevPrior", "fit_composite", "mix_models"]
 
 F64 = NDArray[np.float64]
 
-# Where fracdev is looked for first, and what is accepted (M 4.5).
+# Where fracdev is looked for first, what is accepted, and what becomes of it and of T_d / T_e (M 4.5).
 _GRID = np.linspace(-1.0, 1.5, 26)
 _RANGE = (-1.0, 2.0)
-_RATIO_MAX = 1e12
+_FRACDEV_RANGE = (0.0, 1.0)
+_RATIO_RANGE = (0.0, 1e12)
 
 
 class FracdevPrior(Protocol):
@@ -39,7 +41,9 @@ class FracdevPrior(Protocol):
 
 
 class CompositeFit(NamedTuple):
-    """A cm fit and what went before: both single fits, fracdev within [0, 1], as found, and its error, T_d / T_e."""
+    """A cm fit and what went before: both single fits; fracdev within its range, as found, and its error; T_d / T_e
+    within its range, and as found.
+    """
 
     fit: Fit
     exp: Fit
@@ -48,10 +52,16 @@ class CompositeFit(NamedTuple):
     fracdev_noclip: float
     fracdev_err: float
     ratio: float
+    ratio_noclip: float
 
 
 def mix_models(
-    data: Stack, links: Links, exp: F64, dev: F64, prior: FracdevPrior | None = None
+    data: Stack,
+    links: Links,
+    exp: F64,
+    dev: F64,
+    prior: FracdevPrior | None = None,
+    residuals: PSFResiduals | None = None,
 ) -> tuple[float, float] | None:
     """Return the share of the second model in the best mix of two fits of one source, and its error.
 
@@ -63,11 +73,14 @@ def mix_models(
         Best fits of the exponential and the de Vaucouleurs profile, taken with their full fluxes.
     prior : FracdevPrior, optional
         Prior of the share.
+    residuals : PSFResiduals, optional
+        What the mixtures leave of the PSF stamps.
 
     Returns
     -------
     (float, float) or None
-        None where the mix has no maximum in (-1, 2). The error is NaN where the probability is not curved downwards.
+        None where the models cannot be evaluated. Where the mix is best beyond -1 or 2, as it is for bright stars, of
+        which neither model is true, these ends. The error is NaN where the probability is not curved downwards.
 
     Notes
     -----
@@ -81,6 +94,11 @@ def mix_models(
         psf=np.repeat(links.psf, 2, axis=0),
         offset=np.repeat(links.offset, 2),
     )
+    if residuals is not None:
+        alone = [Scene(data, [model(name)], links).sources(pars) for name, pars in (("exp", exp), ("dev", dev))]
+        left = np.concatenate([residuals.template(sources) for sources in alone])
+        starts = np.column_stack([data.start, data.start + data.image.size]).ravel()
+        both = both._replace(residual=left, offset=starts)
     scene = Scene(data, [model("exp"), model("dev")], both, free=np.zeros(exp.size + dev.size, bool))
     matrix = scene.gram(np.concatenate([exp, dev]))
     if matrix is None:
@@ -101,8 +119,6 @@ def mix_models(
     low = _GRID[best - 1] if best else _RANGE[0]
     high = _GRID[best + 1] if best + 1 < _GRID.size else _RANGE[1]
     share = float(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x)
-    if not (_RANGE[0] + 1e-5 < share < _RANGE[1] - 1e-5):
-        return None
     h = 1e-3
     curvature = (loss(share + h) - 2.0 * loss(share) + loss(share - h)) / (h * h)
     return share, 1.0 / math.sqrt(curvature) if curvature > 0.0 else math.nan
@@ -115,6 +131,9 @@ def fit_composite(
     starts: Sequence[F64],
     options: LMOptions,
     fracdev_prior: FracdevPrior | None = None,
+    fracdev_range: tuple[float, float] = _FRACDEV_RANGE,
+    ratio_range: tuple[float, float] = _RATIO_RANGE,
+    residuals: PSFResiduals | None = None,
 ) -> CompositeFit:
     """Fit exp and dev, find fracdev and T_d / T_e, and fit cm with these fixed.
 
@@ -124,6 +143,10 @@ def fit_composite(
         As in `fit_galaxy`, for a model without parameters of its own.
     fracdev_prior : FracdevPrior, optional
         Prior of fracdev.
+    fracdev_range, ratio_range : (float, float)
+        To which fracdev and T_d / T_e are clipped.
+    residuals : PSFResiduals, optional
+        What the mixtures leave of the PSF stamps, when that is to be fit too.
 
     Returns
     -------
@@ -132,28 +155,34 @@ def fit_composite(
         its own.
     """
     links = single_links(data, psf)
-    exp, dev = (fit_scene(Scene(data, [model(name)], links, [prior]), starts, options) for name in ("exp", "dev"))
+
+    def single(profile: Model, guesses: Sequence[F64]) -> Fit:
+        if residuals is not None:
+            return fit_pixelised(data, residuals, psf, profile, prior, guesses, options)
+        return fit_scene(Scene(data, [profile], links, [prior]), guesses, options)
+
+    exp, dev = (single(model(name), starts) for name in ("exp", "dev"))
 
     def failed(flags: int) -> CompositeFit:
         nothing = exp._replace(
             flags=flags, pars=np.full_like(exp.pars, math.nan), cov0=np.full_like(exp.cov0, math.nan),
             cov=np.full_like(exp.cov, math.nan), chi2per=math.nan, s2n=math.nan,
         )  # fmt: skip
-        return CompositeFit(nothing, exp, dev, math.nan, math.nan, math.nan, math.nan)
+        return CompositeFit(nothing, exp, dev, *[math.nan] * 5)
 
     if exp.flags or dev.flags:
         return failed(exp.flags | dev.flags)
-    mixed = mix_models(data, links, exp.pars, dev.pars, fracdev_prior)
+    mixed = mix_models(data, links, exp.pars, dev.pars, fracdev_prior, residuals)
     if mixed is None:
         return failed(int(FitFlag.GMIX_RANGE_ERROR))
     found, error = mixed
-    share = min(max(found, 0.0), 1.0)
-    ratio = dev.pars[4] / exp.pars[4] if exp.pars[4] != 0.0 else _RATIO_MAX
-    ratio = float(min(max(ratio, 0.0), _RATIO_MAX))
+    share = min(max(found, fracdev_range[0]), fracdev_range[1])
+    sizes = dev.pars[4] / exp.pars[4] if exp.pars[4] != 0.0 else ratio_range[1]
+    ratio = float(min(max(sizes, ratio_range[0]), ratio_range[1]))
     try:
         together = composite(share, ratio)
     except FitError:
         return failed(int(FitFlag.GMIX_RANGE_ERROR))
     first = (1.0 - share) * exp.pars + share * dev.pars
-    fit = fit_scene(Scene(data, [together], links, [prior]), [first, *starts], options)
-    return CompositeFit(fit, exp, dev, share, found, error, ratio)
+    fit = single(together, [first, *starts])
+    return CompositeFit(fit, exp, dev, share, found, error, ratio, float(sizes))

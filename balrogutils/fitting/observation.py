@@ -92,6 +92,8 @@ class Observation:
         Weight map limited to the pixels that belong to the object (uberseg); `weight` itself when not given.
     flags : int
         Flags of the image.
+    seg : ndarray of int, optional
+        Labels of the objects found in this image; 0 is sky.
     """
 
     image: NDArray[Any]
@@ -101,6 +103,7 @@ class Observation:
     bmask: NDArray[Any] | None = None
     region: NDArray[Any] | None = None
     flags: int = 0
+    seg: NDArray[Any] | None = None
 
 
 class Stack(NamedTuple):

@@ -121,7 +121,7 @@ class PSFResiduals:
 
 def fit_pixelised(
     data: Stack,
-    stamps: Sequence[PSFStamp],
+    residuals: PSFResiduals,
     mixtures: F64,
     model: Model,
     prior: JointPrior | None,
@@ -134,8 +134,10 @@ def fit_pixelised(
     ----------
     data, model, prior, starts, options
         As in `fit_galaxy`.
-    stamps, mixtures
-        As in `PSFResiduals`.
+    residuals : PSFResiduals
+        What the mixtures leave of the PSF stamps.
+    mixtures : ndarray, shape (nstamp, npsf, 6)
+        The mixtures that `residuals` is of.
 
     Returns
     -------
@@ -143,7 +145,6 @@ def fit_pixelised(
         As `fit_galaxy` returns; it ends when a round changes no parameter by more than 0.02 standard errors, and
         after four rounds in any case.
     """
-    residuals = PSFResiduals(data, stamps, mixtures)
     scene = Scene(data, [model], single_links(data, mixtures), [prior])
     fit = fit_scene(scene, starts, options)
     nfev = fit.nfev

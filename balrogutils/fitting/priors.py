@@ -86,6 +86,10 @@ class Normal:
         if not self.sigma > 0.0:
             raise FitError(f"a Gaussian prior needs a positive width, not {self.sigma}")
 
+    def lnp(self, x: float) -> float:
+        """Return ln p but for a constant."""
+        return -0.5 * ((x - self.mean) / self.sigma) ** 2 if self.low <= x <= self.high else -math.inf
+
     @property
     def support(self) -> tuple[float, float]:
         """The two ends."""

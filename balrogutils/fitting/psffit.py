@@ -26,6 +26,8 @@ __all__ = ["PSFFit", "PSFOptions", "fit_psf", "psf_family", "psf_is_usable"]
 F64 = NDArray[np.float64]
 # A mixture whose centre is farther from the centre of its stamp, in pixels, is not one of this PSF.
 _MAX_SHIFT = 2.0
+# Nor is one with so small or so many times a part of the flux of its stamp; wings beyond Gaussians are a tenth.
+_LEAST_FLUX = 0.5
 
 
 class PSFOptions(NamedTuple):
@@ -238,6 +240,9 @@ def fit_psf(psf: PSFStamp, wcs: LocalWCS, options: PSFOptions, jitter: np.random
             flags = FitFlag.CEN_SHIFT
         elif not size < nrow * ncol * wcs.area or not math.hypot(e1, e2) < 1.0:
             # Wider than its stamp: a pedestal, not a PSF.
+            flags = FitFlag.GMIX_RANGE_ERROR
+        elif not _LEAST_FLUX < counts / total < 1.0 / _LEAST_FLUX:
+            # A single pixel, say, of which no Gaussian has the flux.
             flags = FitFlag.GMIX_RANGE_ERROR
         else:
             flags = FitFlag(0)

@@ -55,8 +55,8 @@ class Pipeline(Strict):
         Bands to process; all of the campaign's when None.
     seed : int
         Seed of every random stream.
-    sof_workers : int
-        Processes of one SOF job.
+    fit_workers : int
+        Processes of one job of fits.
     tool_timeout : float
         Seconds after which an external program counts as hanging.
     """
@@ -71,7 +71,7 @@ class Pipeline(Strict):
     sof_config: str | None = None
     bands: tuple[str, ...] | None = None
     seed: int = pydantic.Field(default=20181105, ge=0, le=MAX_SEED)
-    sof_workers: int = pydantic.Field(default=2, ge=1)
+    fit_workers: int = pydantic.Field(default=2, ge=1)
     tool_timeout: float = pydantic.Field(default=14400.0, gt=0)
 
     @pydantic.field_validator("tile", "realizations", "bands", mode="before")

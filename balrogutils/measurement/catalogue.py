@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balrogutils.fitting.flags import FitFlag, ObjectFlag
+from balrogutils.fitting.models import model as profile
 
 __all__ = ["MAGZP", "epoch_rows", "epoch_units", "magnitude", "model_rows", "model_units"]
 
@@ -16,6 +17,8 @@ MAGZP = 30.0
 FILL = -9999.0
 FILL_ERROR = 9999.0
 IMAGE_ID = "S49"
+
+_CM = ("fracdev", "fracdev_noclip", "fracdev_err", "TdByTe", "TdByTe_noclip")
 
 Rows = NDArray[Any]
 
@@ -47,7 +50,8 @@ def _model_dtype(model: str, nband: int) -> list[tuple[Any, ...]]:
         ("psfrec_T", "f8"),
         ("psfrec_g", "f8", (2,)),
     ]
-    npar = 5 + nband
+    extras = () if model == "cm" else tuple(one.name for one in profile(model).extras)
+    npar = 5 + len(extras) + nband
     block: list[tuple[Any, ...]] = [
         ("flags", "i4"),
         ("pars", "f8", (npar,)),
@@ -73,7 +77,10 @@ def _model_dtype(model: str, nband: int) -> list[tuple[Any, ...]]:
         ("max_pars", "f8", (npar,)),
         ("max_pars_cov", "f8", (npar, npar)),
         ("weight", "f8"),
+        *((name, "f8") for extra in extras for name in (extra, f"{extra}_err")),
     ]
+    if model == "cm":
+        block += [(name, "f4") for name in _CM]
     return common + [(f"{model}_{column[0]}", *column[1:]) for column in block]
 
 

@@ -12,51 +12,78 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from balrogutils import __version__
 from balrogutils.errors import FitError, ProductError
 from balrogutils.fitsfile import Table, read_table, write_tables
-from balrogutils.fitting.catalogue import MAGZP, Rows, epoch_units, model_units
-from balrogutils.fitting.medsource import MedsSource
-from balrogutils.fitting.sof import Fitter
+from balrogutils.measurement.catalogue import MAGZP, Rows, epoch_units, model_units
 from balrogutils.products import Step, read_manifest, sha256
 from balrogutils.progress import track
 from balrogutils.runlock import die_with_parent
-from balrogutils.settings.sof import Sof
+from balrogutils.settings.fits import FitRun
 
-__all__ = ["Chunk", "collate", "is_done", "partition", "run_chunk", "run_chunks"]
+__all__ = ["Chunk", "Run", "collate", "is_done", "partition", "run_chunk", "run_chunks"]
 
 _log = logging.getLogger(__name__)
 
 
+class Run(Protocol):
+    """Fits of one kind of the objects of one tile, which processes share in chunks of consecutive units.
+
+    A unit is an object, or a group of them; what a unit gives depends on nothing but itself and the settings.
+    """
+
+    @property
+    def kind(self) -> str:
+        """Name of the step."""
+        ...
+
+    @property
+    def settings(self) -> FitRun:
+        """The run file."""
+        ...
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Bands, in order."""
+        ...
+
+    def fit(self, first: int, last: int) -> tuple[Rows, Rows]:
+        """Return the rows of ``model_fits`` and ``epoch_data`` of units `first` to `last`, both included."""
+        ...
+
+    def rows(self, first: int, last: int) -> int:
+        """Return how many rows of ``model_fits`` these units have."""
+        ...
+
+
 @dataclass(frozen=True)
 class Chunk:
-    """Rows `first` to `last` (both included) of one fit run, and everything a process needs to fit them.
+    """Units `first` to `last` (both included) of one fit run, and everything a process needs to fit them.
 
-    `inputs` names what the values depend on (digests of the MEDS files); a chunk made of other inputs is not reused.
+    `inputs` names what the values depend on (digests of the files read); a chunk made of other inputs is not reused.
     """
 
     first: int
     last: int
     product: Path
     manifest: Path
-    meds: Mapping[str, Path]
-    settings: Sof
+    run: Run
     about: Mapping[str, Any]
     inputs: Mapping[str, str]
 
     @property
     def config(self) -> dict[str, Any]:
         """What the chunk's manifest keeps, and is compared with."""
-        settings = self.settings.model_dump(mode="json")
+        settings = self.run.settings.model_dump(mode="json")
         # How the objects are shared out changes no value.
         settings.pop("jobs")
         return {
-            "sof": settings,
-            "bands": list(self.meds),
+            self.run.kind: settings,
+            "bands": list(self.run.bands),
             "inputs": dict(self.inputs),
             "rows": [self.first, self.last],
         }
@@ -86,11 +113,11 @@ def is_done(chunk: Chunk) -> bool:
 
 
 def _meta(chunk: Chunk) -> Rows:
-    settings = chunk.settings
-    text = json.dumps(chunk.config["sof"], sort_keys=True)
+    settings = chunk.run.settings
+    text = json.dumps(chunk.config[chunk.run.kind], sort_keys=True)
     values = {
         "run": settings.run,
-        "bands": ",".join(chunk.meds),
+        "bands": ",".join(chunk.run.bands),
         "model": settings.model,
         "psf_model": settings.psf_pars.model,
         "version": __version__,
@@ -121,19 +148,10 @@ def run_chunk(chunk: Chunk) -> tuple[int, int]:
     (int, int)
         Objects, and how many of them are flagged.
     """
-    fitter = Fitter(chunk.settings, tuple(chunk.meds))
-    seeds = {"global_seed": chunk.settings.global_seed}
-    with (
-        Step(chunk.manifest, "sof chunk", about=chunk.about, config=chunk.config, seeds=seeds) as step,
-        MedsSource(chunk.meds, region=fitter.rules.use_region) as source,
-    ):
-        models, epochs = [], []
-        for target in source.targets(chunk.first, chunk.last):
-            row, used = fitter(target)
-            models.append(row)
-            epochs.append(used)
-        model = np.concatenate(models)
-        write_tables(chunk.product, _tables(model, np.concatenate(epochs), _meta(chunk)))
+    seeds = {"global_seed": chunk.run.settings.global_seed}
+    with Step(chunk.manifest, f"{chunk.run.kind} chunk", about=chunk.about, config=chunk.config, seeds=seeds) as step:
+        model, epochs = chunk.run.fit(chunk.first, chunk.last)
+        write_tables(chunk.product, _tables(model, epochs, _meta(chunk)))
         step.wrote(chunk.product)
         flagged = int(np.count_nonzero(model["flags"]))
         step.count(objects=len(model), flagged=flagged)
@@ -225,11 +243,12 @@ def collate(chunks: Sequence[Chunk], path: Path) -> Rows:
     models, epochs = [], []
     for chunk in chunks:
         rows = read_table(chunk.product, "model_fits")
-        if len(rows) != chunk.last - chunk.first + 1:
+        wanted = chunk.run.rows(chunk.first, chunk.last)
+        if len(rows) != wanted:
             raise ProductError(
-                f"a chunk has {len(rows)} rows for objects {chunk.first} to {chunk.last}",
+                f"a chunk has {len(rows)} rows and not {wanted}",
                 file=chunk.product,
-                remedy="remove it and run block 64 again",
+                remedy=f"remove it and run {chunk.run.kind} again",
             )
         models.append(rows)
         epochs.append(read_table(chunk.product, "epoch_data"))

@@ -56,6 +56,16 @@ class Usable(NamedTuple):
     flags: list[int]
     rejected: int
 
+    def cleaned(self, epochs: Sequence[Observation]) -> Usable:
+        """Return the same with other weights; epochs left without any are dropped as masked."""
+        flags, kept = self.flags.copy(), []
+        for index, epoch in zip(self.indices, epochs, strict=True):
+            if epoch.weight.any():
+                kept.append((index, epoch))
+            else:
+                flags[index] = int(ImageFlag.MASKED)
+        return Usable([epoch for _, epoch in kept], [index for index, _ in kept], flags, self.rejected)
+
 
 @njit(cache=True)
 def reject_outliers(images, weights, nsigma, fraction):

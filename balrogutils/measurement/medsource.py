@@ -8,13 +8,14 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from balrogutils.errors import ProductError
 from balrogutils.fitting.observation import LocalWCS, Observation, PSFStamp
-from balrogutils.fitting.sof import Epoch, Target
+from balrogutils.measurement.target import Coadd, Epoch, Target
 from balrogutils.meds import MEDS
 from balrogutils.meds.reader import ObjectBlock
-from balrogutils.meds.weights import uberseg
+from balrogutils.meds.weights import coadd_weight, uberseg_list
 
 __all__ = ["MedsSource"]
 
@@ -28,8 +29,8 @@ class MedsSource:
     ----------
     paths : mapping of str to path-like
         MEDS file of each band, in the order of the fit.
-    region : bool
-        Whether weights limited to the object's own pixels (uberseg) are made.
+    region : {"cweight-nearest", "seg_and_sky", "weight"}
+        Which weights are made beside the plain ones: uberseg, those without the pixels of other objects, or none.
 
     Raises
     ------
@@ -37,7 +38,7 @@ class MedsSource:
         When a file is missing or lacks PSF stamps, or the bands do not hold the same objects.
     """
 
-    def __init__(self, paths: Mapping[str, str | os.PathLike[str]], *, region: bool = True) -> None:
+    def __init__(self, paths: Mapping[str, str | os.PathLike[str]], *, region: str = "weight") -> None:
         self.region = region
         self.meds: dict[str, MEDS] = {}
         try:
@@ -107,33 +108,47 @@ class MedsSource:
             ra=float(meds["ra"][index]),
             dec=float(meds["dec"][index]),
             box_size=max(int(one["box_size"][index]) for one in self.meds.values()),
-            bands=tuple(
-                tuple(
-                    self._epoch(self.meds[band], block, index, slot)
-                    for slot in range(1, int(self.meds[band]["ncutout"][index]))
-                )
-                for band, block in blocks.items()
-            ),
+            bands=tuple(self._epochs(self.meds[band], block, index) for band, block in blocks.items()),
+            coadds=tuple(self._coadd(one, index) for one in self.meds.values()),
         )
 
-    def _epoch(self, meds: MEDS, block: ObjectBlock, index: int, slot: int) -> Epoch:
-        weight = block.stamp(index, slot, "weight")
-        region = None
-        if self.region and "seg" in block.pixels:
-            center0, center = meds.get_cutout_rowcol(index, 0), meds.get_cutout_rowcol(index, slot)
-            coadd = (meds.get_jacobian_matrix(index, 0), *center0)
-            stamp = (meds.get_jacobian_matrix(index, slot), *center)
-            region = uberseg(weight, block.stamp(index, 0, "seg"), coadd, stamp, meds.get_number(index))
+    @staticmethod
+    def _coadd(meds: MEDS, index: int) -> Coadd:
+        side = int(meds["box_size"][index])
+        if int(meds["ncutout"][index]) == 0:
+            return Coadd(LocalWCS(0.0, 0.0, 1.0, 0.0, 0.0, 1.0), (0, 0))
+        return Coadd(LocalWCS.from_meds(meds.get_jacobian(index, 0)), (side, side))
+
+    def _regions(self, meds: MEDS, block: ObjectBlock, index: int, slots: range) -> list[NDArray[Any] | None]:
+        if self.region == "weight" or "seg" not in block.pixels or not slots:
+            return [None] * len(slots)
+        seg = block.stamp(index, 0, "seg")
+        coadd = (meds.get_jacobian_matrix(index, 0), *meds.get_cutout_rowcol(index, 0))
+        weights = [block.stamp(index, slot, "weight") for slot in slots]
+        maps = [(meds.get_jacobian_matrix(index, slot), *meds.get_cutout_rowcol(index, slot)) for slot in slots]
+        if self.region == "seg_and_sky":
+            return [coadd_weight(weight, seg, coadd, one) for weight, one in zip(weights, maps, strict=True)]
+        jacobians, rows, cols = (np.array(part) for part in zip(*maps, strict=True))
+        return list(uberseg_list(np.array(weights), seg, coadd, (jacobians, rows, cols), meds.get_number(index)))
+
+    def _epochs(self, meds: MEDS, block: ObjectBlock, index: int) -> tuple[Epoch, ...]:
+        slots = range(1, int(meds["ncutout"][index]))
+        regions = self._regions(meds, block, index, slots)
+        return tuple(self._epoch(meds, block, index, slot, region) for slot, region in zip(slots, regions, strict=True))
+
+    @staticmethod
+    def _epoch(meds: MEDS, block: ObjectBlock, index: int, slot: int, region: NDArray[Any] | None) -> Epoch:
         info = meds.get_source_info(index, slot)
         row, col = meds.get_psf_rowcol(index, slot)
         observation = Observation(
             image=block.stamp(index, slot, "image"),
-            weight=weight,
+            weight=block.stamp(index, slot, "weight"),
             wcs=LocalWCS.from_meds(meds.get_jacobian(index, slot)),
             psf=PSFStamp(block.stamp(index, slot, "psf"), row, col),
             bmask=block.stamp(index, slot, "bmask") if "bmask" in block.pixels else None,
             region=region,
             flags=int(info["image_flags"]),
+            seg=block.stamp(index, slot, "seg") if "seg" in block.pixels else None,
         )
         return Epoch(
             observation=observation,

@@ -1,0 +1,105 @@
+"""What the blocks of fits share: a run of chunks over the MEDS files of a tile, base run or realization."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from balrogutils.context import Context
+from balrogutils.errors import ProductError
+from balrogutils.graph import Job
+from balrogutils.measurement.chunks import Chunk, Run, collate, partition, run_chunks
+from balrogutils.products import Step
+from balrogutils.settings.fits import FitRun
+
+__all__ = ["Work", "fit_catalogue"]
+
+_log = logging.getLogger(__name__)
+
+
+class Work(NamedTuple):
+    """A run and how many units (objects, or groups of them) it has to share out."""
+
+    run: Run
+    units: int
+
+
+def _meds(context: Context, bands: Sequence[str]) -> dict[str, Path]:
+    files = {band: context.tree.meds(band) for band in bands}
+    for band, file in files.items():
+        if not file.is_file():
+            raise ProductError(
+                "a MEDS file is not there",
+                tile=context.tile,
+                band=band,
+                file=file,
+                remedy="run block 32 first" if context.realization is not None else "run block 4 first",
+            )
+    return files
+
+
+def fit_catalogue(
+    context: Context,
+    kind: str,
+    settings: FitRun,
+    work: Callable[[Step, Mapping[str, Path]], Work],
+    workers: int,
+) -> None:
+    """Fit every object of the tile's MEDS files, all bands together.
+
+    Parameters
+    ----------
+    context : Context
+        Tile, base run or realization.
+    kind : str
+        Name of the fit, as ``sof``.
+    settings : FitRun
+        The configuration, from ``context.fit_file(kind)``.
+    work : callable
+        Given the step, whose manifest it may add inputs and outputs to, and the MEDS file of each band, returns what
+        is to be done.
+    workers : int
+        Processes. Changes no value and no product.
+
+    Raises
+    ------
+    ConfigError
+        The configuration wants a band that the tile does not have.
+    ProductError
+        A MEDS file is missing or damaged, or the bands hold different objects.
+    FitError
+        A fitting process died; what is finished is reused by the next run.
+    """
+    tree = context.tree
+    bands = settings.bands(context.bands)
+    meds = _meds(context, bands)
+    config = {kind: settings.model_dump(mode="json"), "bands": list(bands)}
+    seeds = {"global_seed": settings.global_seed}
+    with Job(kind, context).open(config, seeds) as step:
+        step.read(context.fit_file(kind), *meds.values())
+        inputs = {band: step.digest(file) for band, file in meds.items()}
+        run, units = work(step, meds)
+        if units == 0:
+            raise ProductError("the MEDS files hold no object", tile=context.tile, file=next(iter(meds.values())))
+        chunks = [
+            Chunk(
+                first=first,
+                last=last,
+                product=tree.fit_chunk(kind, first, last),
+                manifest=tree.manifest(f"{kind}-chunk{first:06d}-{last:06d}"),
+                run=run,
+                about=context.about(),
+                inputs=inputs,
+            )
+            for first, last in partition(units, settings.jobs.chunksize)
+        ]
+        reused = run_chunks(chunks, workers)
+        rows = collate(chunks, tree.fit(kind))
+        step.wrote(tree.fit(kind), *(chunk.product for chunk in chunks))
+        good = int(np.count_nonzero(rows["flags"] == 0))
+        step.count(objects=len(rows), good=good, flagged=len(rows) - good, chunks=len(chunks), chunks_reused=reused)
+        _log.info("%s: %d objects in %s fit, %d flagged", context.tile, len(rows), "".join(bands), len(rows) - good)
