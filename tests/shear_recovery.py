@@ -28,9 +28,7 @@ def report(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
 
-def _epochs(
-    random: np.random.Generator, count: int, off_centre: bool
-) -> list[tuple[Any, LocalWCS, tuple[float, float]]]:
+def _epochs(random: np.random.Generator, count: int, off_centre: bool) -> list[_Seen]:
     """PSF, WCS and where the PSF's stamp has it; off the middle as in real MEDS files, and not told."""
     out = []
     for _ in range(count):

@@ -8,6 +8,7 @@ from scipy.integrate import quad
 from scipy.special import beta, hyp1f1
 from simulated_stamps import galsim_wcs, local_wcs
 
+from balrogutils.bfd.columns import bfd_rows, store_bfd
 from balrogutils.bfd.moments import BFDOptions, bfd_moments
 from balrogutils.errors import ConfigError
 from balrogutils.fitting import mixture
@@ -151,3 +152,15 @@ def test_what_cannot_be_measured():
 def test_settings_that_mean_nothing_are_refused(settings):
     with pytest.raises(ConfigError, match=next(iter(settings))):
         BFDOptions(**settings)
+
+
+def test_columns_hold_the_moments():
+    bands = [[sampled(tilted_wcs(48), [0.1, 0, 0.1, 0, 0.8, flux], (0.0, 0.0, 0.4))] for flux in (100.0, 50.0)]
+    rows, found = bfd_rows(2, 3), bfd_moments(bands, OPTIONS)
+    store_bfd(rows[1], found)
+    assert list(rows["bfd_flags"]) == [FitFlag.NO_ATTEMPT, 0, FitFlag.NO_ATTEMPT]
+    assert rows["bfd_offset"][1] == pytest.approx([0.1, 0.0], abs=1e-6)
+    assert rows["bfd_band_even"][1] == pytest.approx(found.even)
+    assert rows["bfd_even_cov"][1] == pytest.approx(found.all_even_cov)
+    assert all(np.isfinite(rows[name][1]).all() for name in rows.dtype.names)
+    assert np.isnan(rows["bfd_even"][0]).all()

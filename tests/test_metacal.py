@@ -220,6 +220,35 @@ def test_several_bands_and_shapes_of_stamps():
     assert row["mcal_T_r"] == pytest.approx(0.5 * 0.99 / 1.01, rel=1e-4)
 
 
+def test_stamps_need_not_be_square():
+    pars, psf = [0, 0, 0.1, 0.0, 0.5, 100.0], (0.02, 0.01, 0.4)
+    one = sampled(tilted_wcs(56), pars, psf, 56)
+    cut = Observation(one.image[5:50].copy(), one.weight[5:50], one.wcs.at(one.wcs.row0 - 5, one.wcs.col0), one.psf)
+    for fixnoise in (False, True):
+        row = measured([[cut]], images={"fixnoise": fixnoise})
+        assert row["mcal_g"] == pytest.approx([0.1, 0.0], abs=1e-5)
+        assert np.diag(row["mcal_R"]) == pytest.approx([0.99, 1.01], abs=1e-4)
+
+
+def test_a_region_limits_the_fit_and_not_the_images():
+    """A neighbour outside the region is sheared with the rest, and does to the fit what leaks into the region."""
+    pars, psf, wcs = [0, 0, 0.1, 0.0, 0.5, 100.0], (0.02, 0.01, 0.4), tilted_wcs(64)
+    alone = sampled(wcs, pars, psf, 64)
+    neighbour = sampled(wcs.at(wcs.row0, wcs.col0 + 14), pars, psf, 64).image
+    region = np.where(np.arange(64) < 38, alone.weight, 0.0)
+    both = Observation(alone.image + neighbour, alone.weight, wcs, alone.psf, region=region)
+    plain, limited = measured([[alone]]), measured([[both]])
+    without = measured([[Observation(both.image, both.weight, wcs, both.psf)]])
+    shift = np.abs(without["mcal_g"] - plain["mcal_g"]).max()
+    assert shift > 0.02
+    assert np.abs(limited["mcal_g"] - plain["mcal_g"]).max() < 0.25 * shift
+    made = images([[both]], MetacalOptions(fixnoise=True))["noshear"].bands[0][0]
+    assert made.region == pytest.approx(0.5 * region)
+    assert made.weight == pytest.approx(0.5 * both.weight)
+    assert made.image[:, 40:].max() > 0.5 * neighbour.max()
+    assert fill_holes(both, np.random.default_rng(1)).observation.region == pytest.approx(region)
+
+
 def test_the_same_object_and_stream_give_the_same_row():
     bands = [[sampled(tilted_wcs(48), [0, 0, 0.1, 0.0, 0.5, 100.0], (0.0, 0.0, 0.4))]]
     rows = [measured(bands, seed, images={"fixnoise": True}) for seed in (3, 3, 4)]

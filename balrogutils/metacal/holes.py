@@ -86,7 +86,7 @@ def fill_holes(
     Returns
     -------
     Filled
-        The weight is 0 in holes. Noise has the median variance of the pixels that are left.
+        Weight and region are 0 in holes. Noise has the median variance of the pixels that are left.
 
     Raises
     ------
@@ -107,8 +107,9 @@ def fill_holes(
     if holes.all():
         raise FitError("no pixel of a stamp is left for metacal")
     weight[holes] = 0.0
+    region = None if epoch.region is None else np.where(holes, 0.0, np.asarray(epoch.region, float))
     count = int(np.count_nonzero(holes))
     if count:
         noise = random.standard_normal(count) / np.sqrt(np.median(weight[~holes]))
         image[holes] = noise + (0.0 if model is None else np.asarray(model)[holes])
-    return Filled(replace(epoch, image=image, weight=weight, region=None), count / holes.size)
+    return Filled(replace(epoch, image=image, weight=weight, region=region), count / holes.size)

@@ -265,7 +265,8 @@ def _collect(
         if options.fixnoise:
             # Fits see the noise that is in the images: 1 / (1 / w + 1 / w) (M 6.2).
             image, weight = image + made[k][jobs.index(opposite), 1], 0.5 * weight
-        epochs.append(replace(epoch, image=image, weight=weight, psf=stamp, region=None))
+        region = None if epoch.region is None else np.where(np.asarray(epoch.region) > 0.0, weight, 0.0)
+        epochs.append(replace(epoch, image=image, weight=weight, psf=stamp, region=region))
     by_band, at = [], 0
     for one in bands:
         by_band.append(epochs[at : at + len(one)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from balrogutils.fitting.mixture import e_to_g
 from balrogutils.fitting.models import model
 from balrogutils.fitting.moments import Kernels, Moments, gauss_kernels, linear_moments
 from balrogutils.fitting.observation import Observation, Stack, stack
-from balrogutils.fitting.prepsf import prepsf_kernels
+from balrogutils.fitting.prepsf import KERNELS, prepsf_kernels
 from balrogutils.fitting.solver import LMOptions
 from balrogutils.metacal.columns import ESTIMATORS, Rows, metacal_rows
 from balrogutils.metacal.images import MetacalOptions, Sheared, metacal_images
@@ -79,7 +79,8 @@ def measure(bands: Sequence[Sequence[Observation]], options: MeasureOptions, ran
     Parameters
     ----------
     bands : sequence of sequences of Observation
-        Epochs of each band, with final weights, usable PSFs and without holes (`holes.fill_holes`).
+        Epochs of each band, with final weights, usable PSFs and without holes (`holes.fill_holes`). A region limits
+        Gaussian fits, wmom and admom; images, noise and moments before the PSF go by the weight.
     options : MeasureOptions
         How.
     random : numpy.random.Generator
@@ -106,22 +107,32 @@ def measure(bands: Sequence[Sequence[Observation]], options: MeasureOptions, ran
     pars: F64 | None = None
     for name in sorted(images, key=lambda one: one != "noshear"):
         sheared, end = images[name], suffix(name)
-        data = stack(sheared.bands)
-        fit = _fit(sheared, data, pars, options)
+        own = _own_pixels(sheared)
+        data = stack(own.bands)
+        fit = _fit(own, data, pars, options)
         row["mcal_flags"] |= fit.flags
         if not fit.flags:
-            _store(row[0], sheared, data, fit, end)
+            _store(row[0], own, data, fit, end)
             pars = fit.pars if name == "noshear" else pars
         for estimator in options.estimators:
             center = (0.0, 0.0) if fit.flags else (float(fit.pars[0]), float(fit.pars[1]))
             try:
-                found = _moments(estimator, sheared, center, options)
+                found = _moments(estimator, sheared if estimator in KERNELS else own, center, options)
             except FitError:
                 continue
             _store_moments(row[0], estimator, found, end)
     _psf_columns(row[0], images)
     _responses(row, options)
     return row
+
+
+def _own_pixels(sheared: Sheared) -> Sheared:
+    """Return the images with weights limited to their regions."""
+    bands = [
+        [epoch if epoch.region is None else replace(epoch, weight=epoch.region) for epoch in epochs]
+        for epochs in sheared.bands
+    ]
+    return sheared._replace(bands=bands)
 
 
 def _fit(sheared: Sheared, data: Stack, pars: F64 | None, options: MeasureOptions) -> Fit:
