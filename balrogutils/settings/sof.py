@@ -62,6 +62,9 @@ class Sof(FitRun):
         "metacal_pars": _METACAL,
     }
 
+    fitter_type: Literal["max-ngmix-boot"] = "max-ngmix-boot"
+    normalize_psf: Literal[False] = False
+    center_psf: Literal[False] = False
     region: Literal["cweight-nearest", "seg_and_sky", "weight"] = "cweight-nearest"
     model: ModelName = "cm"
     max_pars: ModelPars = ModelPars()
