@@ -211,7 +211,7 @@ class McalRun:
         """Bands, in order."""
         return tuple(self.meds)
 
-    def fit(self, first: int, last: int) -> tuple[Rows, Rows]:
+    def fit(self, first: int, last: int) -> dict[str, Rows]:
         """Measure objects `first` to `last`, both included; return rows of ``model_fits`` and ``epoch_data``."""
         models = None if self.models is None else LightModels(self.models)
         fitter = McalFitter(self.settings, self.bands, models)
@@ -221,7 +221,7 @@ class McalRun:
                 row, used = fitter(target)
                 rows.append(row)
                 epochs.append(used)
-        return np.concatenate(rows), np.concatenate(epochs)
+        return {"model_fits": np.concatenate(rows), "epoch_data": np.concatenate(epochs)}
 
     def rows(self, first: int, last: int) -> int:
         """Number of catalogue rows of a chunk."""

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 import pydantic
 
-from balrogutils.settings.fits import FitRun, Fraction, LMPars, MaskNames, PSFPars, StarFlags
+from balrogutils.settings.fits import FitRun, Fraction, Jobs, LMPars, MaskNames, PSFPars, StarFlags
 from balrogutils.settings.priors import BAPrior, Priors, ShapePriorPars
 from balrogutils.settings.sof import CovPars, RoundPars
 from balrogutils.settings.yamlfile import Strict
@@ -109,6 +109,7 @@ class Mcal(FitRun):
 
     LATER: ClassVar[dict[str, str]] = dict.fromkeys(("nbrs", "mof", "model_nbrs", "model_nbrs_method"), _MOF)
 
+    jobs: Jobs = Jobs(bands=("r", "i", "z"))
     global_seed: int = pydantic.Field(default=1781, ge=0, lt=2**63)
     fitter_type: Literal["metacal-ngmix-boot"] = "metacal-ngmix-boot"
     imageio: ImageIO = ImageIO()
