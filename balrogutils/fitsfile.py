@@ -26,6 +26,7 @@ __all__ = [
     "read_header",
     "read_image",
     "read_table",
+    "table_names",
     "write_images",
     "write_tables",
 ]
@@ -162,6 +163,12 @@ def read_table(path: str | os.PathLike[str], ext: str | int = 1) -> NDArray[Any]
             return hdu.read()
         except OSError as error:
             raise ProductError(f"table {ext!r} cannot be read: {_plainly(error)}", file=path, remedy=_REMEDY) from error
+
+
+def table_names(path: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the table HDUs of a file, in order."""
+    with _open(path) as fits:
+        return [hdu.get_extname() for hdu in fits if hdu.get_exttype() != "IMAGE_HDU"]
 
 
 def pack(

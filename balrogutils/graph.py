@@ -32,11 +32,12 @@ _BITS = {
     "catalog": (MODE_BITS["coadd"], MODE_BITS["injected coadd"]),
     "meds": (MODE_BITS["meds"], MODE_BITS["injected meds"]),
     "sof": (MODE_BITS["sof"], MODE_BITS["sof"]),
+    "mof": (MODE_BITS["mof"], MODE_BITS["mof"]),
     "match": (0, MODE_BITS["match"]),
 }
 # External programs whose version can change a step's products.
 _TOOLS = {"coadd": ("swarp",), "catalog": ("sextractor",), "meds": ("fpack",)}
-_PER_TILE = frozenset(("plan", "truth", "sof", "match"))
+_PER_TILE = frozenset(("plan", "truth", "sof", "mof", "match"))
 
 AVAILABLE_MODE = sum({bit for pair in _BITS.values() for bit in pair})
 """Every mode bit whose block exists in this version."""
@@ -73,6 +74,7 @@ class Job:
             "inject": lambda: tree.flist("nullwt", band),
             "truth": lambda: tree.truth,
             "sof": lambda: tree.fit("sof"),
+            "mof": lambda: tree.fit("mof"),
             "match": lambda: tree.match,
         }[self.step]()
 
@@ -168,6 +170,8 @@ def _predecessors(job: Job) -> list[Job]:
         return [Job("plan", here), *(Job("inject", here, other) for other in here.bands)]
     if job.step == "sof":
         return [Job("meds", here, other) for other in here.bands]
+    if job.step == "mof":
+        return [Job(step, here, other) for step in ("meds", "coadd") for other in here.bands]
     if job.step == "match":
         catalogs = [Job("catalog", at, other) for at in (here, base) for other in here.bands]
         images = [Job("coadd", at, other) for at in (here, base) for other in here.bands]
@@ -188,7 +192,7 @@ def _files(job: Job) -> list[Path]:
         return [here.galsim_file, *here.injection.input.files(here.site.base, here.tile)]
     if job.step == "inject":
         return [here.galsim_file]
-    if job.step == "sof":
+    if job.step in ("sof", "mof"):
         return [here.fit_file(job.step)]
     return []
 
@@ -318,6 +322,10 @@ def _check_settings(context: Context, mode: int) -> None:
         from balrogutils.settings.sof import Sof
 
         Sof.load(context.fit_file("sof"), context.campaign).bands(context.bands)
+    if mode & MODE_BITS["mof"]:
+        from balrogutils.settings.mof import Mof
+
+        Mof.load(context.fit_file("mof"), context.campaign).bands(context.bands)
 
 
 def installation_tiles(installation: Installation, words: list[str]) -> list[str]:

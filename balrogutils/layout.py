@@ -304,6 +304,16 @@ class TileTree:
         span = f"{first:06d}-{last:06d}"
         return self.fits_root / run / self.tile / f"chunk{span}" / f"{self.tile}-{run}-{span}.fits"
 
+    def groups(self, kind: str, table: str) -> Path:
+        """Table ``nbrslist`` or ``nbrsfofs`` of a fit of groups: neighbours, and the groups they make."""
+        run = self.fit_run(kind)
+        return self.fits_root / run / self.tile / f"{self.tile}-{run}-{table}.fits"
+
+    def scene(self, kind: str, band: str, suffix: str = "fits") -> Path:
+        """Fitted scene on the coadd of one band, and what it leaves: HDUs MODEL, RESIDUAL; ``png`` for the picture."""
+        run = self.fit_run(kind)
+        return self.fits_root / run / self.tile / f"{self.tile}-{run}-{band}-scene.{suffix}"
+
     @property
     def match(self) -> Path:
         """Truth matched to measurement, one row per injection."""

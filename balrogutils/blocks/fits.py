@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from balrogutils.context import Context
 from balrogutils.errors import ProductError
 from balrogutils.graph import Job
+from balrogutils.measurement.catalogue import Rows
 from balrogutils.measurement.chunks import Chunk, Run, collate, partition, run_chunks
 from balrogutils.products import Step
 from balrogutils.settings.fits import FitRun
@@ -22,10 +24,13 @@ _log = logging.getLogger(__name__)
 
 
 class Work(NamedTuple):
-    """A run and how many units (objects, or groups of them) it has to share out."""
+    """A run and how many units (objects, or groups of them) it has to share out; the numbers of the objects in the
+    order of the catalogue, where units are not in that order; what is made of the catalogue in the same step."""
 
     run: Run
     units: int
+    number: NDArray[Any] | None = None
+    finish: Callable[[Rows], list[Path]] | None = None
 
 
 def _meds(context: Context, bands: Sequence[str]) -> dict[str, Path]:
@@ -82,7 +87,7 @@ def fit_catalogue(
     with Job(kind, context).open(config, seeds) as step:
         step.read(context.fit_file(kind), *meds.values())
         inputs = {band: step.digest(file) for band, file in meds.items()}
-        run, units = work(step, meds)
+        run, units, number, finish = work(step, meds)
         if units == 0:
             raise ProductError("the MEDS files hold no object", tile=context.tile, file=next(iter(meds.values())))
         chunks = [
@@ -98,8 +103,9 @@ def fit_catalogue(
             for first, last in partition(units, settings.jobs.chunksize)
         ]
         reused = run_chunks(chunks, workers)
-        rows = collate(chunks, tree.fit(kind))
-        step.wrote(tree.fit(kind), *(chunk.product for chunk in chunks))
+        rows = collate(chunks, tree.fit(kind), number)
+        made = [] if finish is None else finish(rows)
+        step.wrote(tree.fit(kind), *(chunk.product for chunk in chunks), *made)
         good = int(np.count_nonzero(rows["flags"] == 0))
         step.count(objects=len(rows), good=good, flagged=len(rows) - good, chunks=len(chunks), chunks_reused=reused)
         _log.info("%s: %d objects in %s fit, %d flagged", context.tile, len(rows), "".join(bands), len(rows) - good)

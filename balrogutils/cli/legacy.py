@@ -17,7 +17,7 @@ from balrogutils.errors import BalrogError, InputError
 from balrogutils.graph import Job
 from balrogutils.layout import FIT_CONFIGS, MODE_BITS
 
-__all__ = ["MedsBase", "balrog_base", "sof_megamixer"]
+__all__ = ["MedsBase", "balrog_base", "mof_megamixer", "sof_megamixer"]
 
 _OPTIONS = {"help_option_names": ["-h", "--help"]}
 
@@ -127,6 +127,7 @@ def _megamixer(kind: str) -> click.Command:
 
 
 sof_megamixer = _megamixer("sof")
+mof_megamixer = _megamixer("mof")
 
 
 def _fit(kind: str, config: str, tile: str, cores: int) -> None:

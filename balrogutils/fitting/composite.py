@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -21,15 +21,15 @@ from balrogutils.fitting.pixelpsf import PSFResiduals, fit_pixelised
 from balrogutils.fitting.scene import Scene, single_links
 from balrogutils.fitting.solver import LMOptions
 
-__all__ = ["CompositeFit", "FracdevPrior", "fit_composite", "mix_models"]
+__all__ = ["FRACDEV_RANGE", "RATIO_RANGE", "CompositeFit", "FracdevPrior", "best_share", "fit_composite", "mix_models"]
 
 F64 = NDArray[np.float64]
 
 # Where fracdev is looked for first, what is accepted, and what becomes of it and of T_d / T_e (M 4.5).
 _GRID = np.linspace(-1.0, 1.5, 26)
 _RANGE = (-1.0, 2.0)
-_FRACDEV_RANGE = (0.0, 1.0)
-_RATIO_RANGE = (0.0, 1e12)
+FRACDEV_RANGE = (0.0, 1.0)
+RATIO_RANGE = (0.0, 1e12)
 
 
 class FracdevPrior(Protocol):
@@ -53,6 +53,15 @@ class CompositeFit(NamedTuple):
     fracdev_err: float
     ratio: float
     ratio_noclip: float
+
+
+def best_share(loss: Callable[[float], float]) -> float:
+    """Return where in (-1, 2) a function of the share is least, from its lowest point of a grid of 26."""
+    values = [loss(share) for share in _GRID]
+    best = int(np.argmin(values))
+    low = _GRID[best - 1] if best else _RANGE[0]
+    high = _GRID[best + 1] if best + 1 < _GRID.size else _RANGE[1]
+    return float(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x)
 
 
 def mix_models(
@@ -114,11 +123,7 @@ def mix_models(
         value = 0.5 * power * share * share - cross * share
         return value if prior is None else value - prior.lnp(share)
 
-    values = [loss(share) for share in _GRID]
-    best = int(np.argmin(values))
-    low = _GRID[best - 1] if best else _RANGE[0]
-    high = _GRID[best + 1] if best + 1 < _GRID.size else _RANGE[1]
-    share = float(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x)
+    share = best_share(loss)
     h = 1e-3
     curvature = (loss(share + h) - 2.0 * loss(share) + loss(share - h)) / (h * h)
     return share, 1.0 / math.sqrt(curvature) if curvature > 0.0 else math.nan
@@ -131,8 +136,8 @@ def fit_composite(
     starts: Sequence[F64],
     options: LMOptions,
     fracdev_prior: FracdevPrior | None = None,
-    fracdev_range: tuple[float, float] = _FRACDEV_RANGE,
-    ratio_range: tuple[float, float] = _RATIO_RANGE,
+    fracdev_range: tuple[float, float] = FRACDEV_RANGE,
+    ratio_range: tuple[float, float] = RATIO_RANGE,
     residuals: PSFResiduals | None = None,
 ) -> CompositeFit:
     """Fit exp and dev, find fracdev and T_d / T_e, and fit cm with these fixed.

@@ -30,7 +30,8 @@ class Fit(NamedTuple):
     flags : `FitFlag` bits; pars, [npar] : in the order of `Scene`; cov0 : inverse normal matrix with prior rows,
     marginalised over all free parameters, 0 for fixed ones; cov : cov0 scaled by the residual variance; chi2per :
     (chi^2 + prior rows) / dof; dof : pixels - free parameters; s2n : of the model, sum d m w / sqrt(sum m^2 w);
-    nfev : evaluations of all tries. Everything but flags, dof and nfev is not a number where flags are set.
+    nfev : evaluations of all tries; s2n_each : s2n of each source with the others taken off. Everything but flags, dof
+    and nfev is not a number where flags are set.
     """
 
     flags: int
@@ -41,6 +42,11 @@ class Fit(NamedTuple):
     dof: int
     s2n: float
     nfev: int
+    s2n_each: tuple[float, ...] = ()
+
+
+def _s2n(power: float, cross: float) -> float:
+    return cross / math.sqrt(power) if power > 0.0 else 0.0
 
 
 def _unfitted(flags: int, npar: int, dof: int, nfev: int) -> Fit:
@@ -148,7 +154,10 @@ def _result(scene: Scene, solution: Solution, dof: int, nfev: int) -> Fit:
     power = float(amounts @ normal[np.ix_(fluxes, fluxes)] @ amounts)
     # The flux rows of the gradient are sum t w (m - d), so this is sum d m w.
     cross = power - float(amounts @ gradient[fluxes])
-    s2n = cross / math.sqrt(power) if power > 0.0 else 0.0
+    each = []
+    for part in scene.flux:
+        alone = float(solution.at[part] @ normal[np.ix_(part, part)] @ solution.at[part])
+        each.append(_s2n(alone, alone - float(solution.at[part] @ gradient[part])))
     scene.prior(solution.at, normal, gradient)
     if not np.all(np.isfinite(normal)):
         return _unfitted(FitFlag.EIG_NOTFINITE, npar, dof, nfev)
@@ -161,4 +170,4 @@ def _result(scene: Scene, solution: Solution, dof: int, nfev: int) -> Fit:
         return _unfitted(FitFlag.NONPOS_VAR, npar, dof, nfev)
     cov0 = np.zeros((npar, npar))
     cov0[np.ix_(free, free)] = inverse
-    return Fit(0, pars, cov0, cov0 * variance, (chi2 + penalty) / dof, dof, s2n, nfev)
+    return Fit(0, pars, cov0, cov0 * variance, (chi2 + penalty) / dof, dof, _s2n(power, cross), nfev, tuple(each))

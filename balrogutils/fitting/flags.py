@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["FitFlag", "ImageFlag", "ObjectFlag"]
+__all__ = ["FitFlag", "ImageFlag", "MofFlag", "ObjectFlag"]
 
 
 class FitFlag(enum.IntFlag):
@@ -67,3 +67,19 @@ class ImageFlag(enum.IntFlag):
     """The mixture could not be fit to the PSF."""
     BAD_JACOBIAN = 1 << 8
     """The WCS derivatives are singular or not finite."""
+
+
+class MofFlag(enum.IntFlag):
+    """What is wrong with the fit of a group, for one of its members (M 5.2): the first four bits are about its
+    neighbours, the next four about other members, the last two about itself."""
+
+    NBR_NOT_CONVERGED = 1 << 0
+    NBR_BAD_FIT = 1 << 1
+    NBR_NOT_FIT = 1 << 2
+    NBR_SKIPPED = 1 << 3
+    FOFMEM_NOT_CONVERGED = 1 << 4
+    FOFMEM_BAD_FIT = 1 << 5
+    FOFMEM_NOT_FIT = 1 << 6
+    FOFMEM_SKIPPED = 1 << 7
+    NOT_CONVERGED = 1 << 8
+    SKIPPED = 1 << 9

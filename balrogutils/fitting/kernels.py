@@ -36,7 +36,7 @@ from balrogutils.fitting.gaussians import (
     times,
 )
 
-__all__ = ["MERGE", "Links", "Sources", "gram", "images"]
+__all__ = ["MERGE", "Links", "Sources", "capacity", "gram", "images", "source_table"]
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -126,7 +126,7 @@ def _merged(sources, source, psf, merge, out):
 
 
 @njit(cache=True)
-def _source_table(table, count, sources, source, psf, wcs, nrow, ncol, mode, cut, merge, maps, parts):
+def source_table(table, count, sources, source, psf, wcs, nrow, ncol, mode, cut, merge, maps, parts):
     """Append the Gaussians of a source on a stamp to the table; returns their end, -1 if impossible."""
     v, u, g1, g2, size = sources.shape[source]
     if not shape_maps(g1, g2, wcs, maps):
@@ -179,7 +179,7 @@ def _mode(vector):
 
 
 @njit(cache=True)
-def _capacity(links, sources):
+def capacity(links, sources):
     """Return the largest number of Gaussians and of links on one stamp."""
     most, most_links = 1, 1
     for s in range(links.first.shape[0] - 1):
@@ -213,7 +213,7 @@ def gram(pixels, links, sources, cut, merge, out):
     """
     out[:, :, :] = 0.0
     nvector = out.shape[1] - 1
-    most, most_links = _capacity(links, sources)
+    most, most_links = capacity(links, sources)
     table = np.empty((most, NTABLE))
     side = pixels.ncol.max()
     state = np.empty(most * 2 * side)
@@ -242,7 +242,7 @@ def gram(pixels, links, sources, cut, merge, out):
             source = links.source[link]
             mode[k] = _mode(sources.vector[source])
             invert_map(links.wcs[link], inverse[k])
-            ends[k + 1] = _source_table(
+            ends[k + 1] = source_table(
                 table,
                 ends[k],
                 sources,
@@ -351,12 +351,12 @@ def images(links, sources, link, nrow, ncol, cut, merge):
     """
     out = np.zeros((NVECTOR, nrow, ncol))
     source = links.source[link]
-    most, _ = _capacity(links, sources)
+    most, _ = capacity(links, sources)
     table, state, work = np.empty((most, NTABLE)), np.empty(most * 2 * ncol), make_work()
     parts = np.empty((sources.p.shape[0] + 1, 2 + 2 * MAX_EXTRA))
     maps, inverse = np.empty((3, 3)), np.empty(4)
     invert_map(links.wcs[link], inverse)
-    count = _source_table(
+    count = source_table(
         table, 0, sources, source, links.psf[link], links.wcs[link], nrow, ncol, 2, cut, merge, maps, parts
     )
     if count < 0:

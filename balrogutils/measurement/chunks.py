@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from balrogutils import __version__
 from balrogutils.errors import FitError, ProductError
-from balrogutils.fitsfile import Table, read_table, write_tables
+from balrogutils.fitsfile import Table, read_table, table_names, write_tables
 from balrogutils.measurement.catalogue import MAGZP, Rows, epoch_units, model_units
 from balrogutils.products import Step, read_manifest, sha256
 from balrogutils.progress import track
@@ -51,8 +52,8 @@ class Run(Protocol):
         """Bands, in order."""
         ...
 
-    def fit(self, first: int, last: int) -> tuple[Rows, Rows]:
-        """Return the rows of ``model_fits`` and ``epoch_data`` of units `first` to `last`, both included."""
+    def fit(self, first: int, last: int) -> dict[str, Rows]:
+        """Return the rows of each table of units `first` to `last`, both included, ``model_fits`` first."""
         ...
 
     def rows(self, first: int, last: int) -> int:
@@ -132,12 +133,9 @@ def _meta(chunk: Chunk) -> Rows:
     return rows
 
 
-def _tables(model: Rows, epochs: Rows, meta: Rows) -> list[Table]:
-    return [
-        Table("model_fits", model, model_units(model)),
-        Table("epoch_data", epochs, epoch_units()),
-        Table("meta_data", meta),
-    ]
+def _tables(rows: Mapping[str, Rows], meta: Rows) -> list[Table]:
+    units = {"model_fits": model_units(rows["model_fits"]), "epoch_data": epoch_units()}
+    return [*(Table(name, one, units.get(name)) for name, one in rows.items()), Table("meta_data", meta)]
 
 
 def run_chunk(chunk: Chunk) -> tuple[int, int]:
@@ -150,8 +148,9 @@ def run_chunk(chunk: Chunk) -> tuple[int, int]:
     """
     seeds = {"global_seed": chunk.run.settings.global_seed}
     with Step(chunk.manifest, f"{chunk.run.kind} chunk", about=chunk.about, config=chunk.config, seeds=seeds) as step:
-        model, epochs = chunk.run.fit(chunk.first, chunk.last)
-        write_tables(chunk.product, _tables(model, epochs, _meta(chunk)))
+        rows = chunk.run.fit(chunk.first, chunk.last)
+        model = rows["model_fits"]
+        write_tables(chunk.product, _tables(rows, _meta(chunk)))
         step.wrote(chunk.product)
         flagged = int(np.count_nonzero(model["flags"]))
         step.count(objects=len(model), flagged=flagged)
@@ -220,7 +219,11 @@ def _results(chunks: Sequence[Chunk], workers: int) -> Iterator[tuple[int, int]]
                 future.cancel()
 
 
-def collate(chunks: Sequence[Chunk], path: Path) -> Rows:
+def _read(product: Path) -> dict[str, Rows]:
+    return {name: read_table(product, name) for name in table_names(product) if name != "meta_data"}
+
+
+def collate(chunks: Sequence[Chunk], path: Path, number: NDArray[Any] | None = None) -> Rows:
     """Put the chunks together, in order, and write the catalogue.
 
     Parameters
@@ -228,7 +231,10 @@ def collate(chunks: Sequence[Chunk], path: Path) -> Rows:
     chunks : sequence of Chunk
         All chunks, in order; at least one.
     path : Path
-        Final name of the catalogue: ``model_fits``, ``epoch_data``, ``meta_data``.
+        Final name of the catalogue: the tables of the chunks, ``model_fits`` in the order of `number`, and
+        ``meta_data``.
+    number : ndarray of int, optional
+        Numbers of the objects in the order of the MEDS files; the order of the chunks when not given.
 
     Returns
     -------
@@ -240,18 +246,22 @@ def collate(chunks: Sequence[Chunk], path: Path) -> Rows:
     ProductError
         When a chunk has other rows than it should.
     """
-    models, epochs = [], []
+    parts: dict[str, list[Rows]] = {}
     for chunk in chunks:
-        rows = read_table(chunk.product, "model_fits")
+        rows = _read(chunk.product)
         wanted = chunk.run.rows(chunk.first, chunk.last)
-        if len(rows) != wanted:
+        if len(rows["model_fits"]) != wanted:
             raise ProductError(
-                f"a chunk has {len(rows)} rows and not {wanted}",
+                f"a chunk has {len(rows['model_fits'])} rows and not {wanted}",
                 file=chunk.product,
                 remedy=f"remove it and run {chunk.run.kind} again",
             )
-        models.append(rows)
-        epochs.append(read_table(chunk.product, "epoch_data"))
-    model = np.concatenate(models)
-    write_tables(path, _tables(model, np.concatenate(epochs), _meta(chunks[0])))
-    return model
+        for name, one in rows.items():
+            parts.setdefault(name, []).append(one)
+    tables = {name: np.concatenate(some) for name, some in parts.items()}
+    if number is not None:
+        place = {int(label): index for index, label in enumerate(number)}
+        for name, one in tables.items():
+            tables[name] = one[np.argsort([place[int(label)] for label in one["number"]], kind="stable")]
+    write_tables(path, _tables(tables, _meta(chunks[0])))
+    return tables["model_fits"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +71,7 @@ class MedsSource:
                     remedy="run block 4 again for all bands",
                 )
 
-    def __enter__(self) -> MedsSource:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

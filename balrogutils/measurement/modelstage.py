@@ -21,7 +21,7 @@ from balrogutils.measurement.catalogue import Rows, magnitude
 from balrogutils.measurement.modelprior import fracdev_prior, joint_prior
 from balrogutils.measurement.psfstage import Seen, round_sizes
 from balrogutils.randomness import stream
-from balrogutils.settings.sof import Sof
+from balrogutils.settings.sof import ModelRun
 
 __all__ = ["Fitted", "ModelStage", "fill_model"]
 
@@ -44,13 +44,13 @@ class ModelStage:
 
     Parameters
     ----------
-    settings : Sof
+    settings : ModelRun
         The run.
     nband : int
         Number of bands.
     """
 
-    def __init__(self, settings: Sof, nband: int) -> None:
+    def __init__(self, settings: ModelRun, nband: int) -> None:
         self.settings = settings
         self.name = settings.model
         # exp stands for cm where only its parameters matter, which are the same.

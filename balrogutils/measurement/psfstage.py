@@ -22,7 +22,7 @@ from balrogutils.measurement.weights import Usable, WeightRules, prepare
 from balrogutils.randomness import stream
 from balrogutils.settings.fits import FitRun, PSFPars
 
-__all__ = ["PSFStage", "Seen", "psf_options"]
+__all__ = ["PSFStage", "Seen", "psf_fluxes", "psf_options", "round_sizes"]
 
 F64 = NDArray[np.float64]
 
@@ -113,7 +113,7 @@ class PSFStage:
         row["flags"] = row["obj_flags"] = flags
         if not flags:
             _averages(kept, row)
-            if not _fluxes(kept, row):
+            if not psf_fluxes(kept, row):
                 row["flags"] = ObjectFlag.PSF_FLUX_FIT_FAILURE
         return kept, self._epoch_rows(target, kept)
 
@@ -174,7 +174,8 @@ def _averages(kept: list[list[Seen]], row: Rows) -> None:
     row["mask_frac"] = 1.0 - float((sums / tops).sum()) / pixels
 
 
-def _fluxes(kept: list[list[Seen]], row: Rows) -> bool:
+def psf_fluxes(kept: list[list[Seen]], row: Rows) -> bool:
+    """Fill the columns of PSF fluxes of a row from its epochs; returns whether all bands have one."""
     good = True
     for number, epochs in enumerate(kept):
         result = template_flux([seen.observation for seen in epochs])

@@ -92,7 +92,7 @@ class SofRun:
         """Bands, in order."""
         return tuple(self.meds)
 
-    def fit(self, first: int, last: int) -> tuple[Rows, Rows]:
+    def fit(self, first: int, last: int) -> dict[str, Rows]:
         """Fit objects `first` to `last`, both included; return rows of ``model_fits`` and ``epoch_data``."""
         fitter = Fitter(self.settings, self.bands)
         models, epochs = [], []
@@ -101,7 +101,7 @@ class SofRun:
                 row, used = fitter(target)
                 models.append(row)
                 epochs.append(used)
-        return np.concatenate(models), np.concatenate(epochs)
+        return {"model_fits": np.concatenate(models), "epoch_data": np.concatenate(epochs)}
 
     def rows(self, first: int, last: int) -> int:
         """Number of catalogue rows of a chunk."""

@@ -1,7 +1,8 @@
-"""Pictures of a coadd before and after injection."""
+"""Pictures of a coadd before and after injection, and of what fits leave of it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from balrogutils.errors import ProductError
 from balrogutils.fitsfile import read_image
 from balrogutils.products import writing
 
-__all__ = ["Window", "before_after", "busiest_window"]
+__all__ = ["Window", "before_after", "busiest_window", "fit_and_rest"]
 
 Window = tuple[int, int, int, int]
 """First row, end row, first column, end column; zero-offset, ends not included."""
@@ -131,6 +132,68 @@ def before_after(
     top = max(float(np.percentile(panels[1][1], 99.7)), float(np.arcsinh(_FAINTEST_TOP / _SOFTENING)))
     low = float(np.arcsinh(-2.5 / _SOFTENING))
 
+    _draw(
+        panels,
+        (r0, r1, c0, c1),
+        (low, top),
+        f"{tile}, {band} band" + ("" if realization is None else f", realization {realization}"),
+        out_png,
+        positions,
+    )
+
+
+def fit_and_rest(
+    image: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    model: NDArray[np.float32],
+    out_png: str | PathLike[str],
+    *,
+    title: str,
+    positions: NDArray[np.float64] | None = None,
+    window: Window | None = None,
+    side: int = 600,
+) -> None:
+    """Draw a coadd, the fitted scene, and what it leaves, side by side.
+
+    Parameters
+    ----------
+    image, weight, model : ndarray, shape (nrow, ncol)
+        Coadd, its weight, and the sum of all fits.
+    out_png : path-like
+        Final name; appears only when whole.
+    title : str
+        Over the panels.
+    positions : ndarray of float, shape (n, 2), optional
+        Zero-offset (row, col) of objects to ring in the last panel, for example those without a fit.
+    window : Window, optional
+        What to show; the busiest square of `side` pixels when not given.
+    side : int
+        Side of that square, pixels.
+    """
+    r0, r1, c0, c1 = window or busiest_window(model, side)
+    cut = np.s_[r0:r1, c0:c1]
+    image, model = image[cut], model[cut]
+    level, sigma = _sky(image, weight[cut] > 0)
+    panels = [
+        ("coadd", _stretch(image, level, sigma)),
+        ("fitted scene", _stretch(model, 0.0, sigma)),
+        ("coadd less scene", _stretch(image - model, level, sigma)),
+    ]
+    top = max(float(np.percentile(panels[0][1], 99.7)), float(np.arcsinh(_FAINTEST_TOP / _SOFTENING)))
+    low = float(np.arcsinh(-2.5 / _SOFTENING))
+    _draw(panels, (r0, r1, c0, c1), (low, top), title, out_png, positions)
+
+
+def _draw(
+    panels: Sequence[tuple[str, NDArray[np.float64]]],
+    window: Window,
+    limits: tuple[float, float],
+    title: str,
+    out_png: str | PathLike[str],
+    positions: NDArray[np.float64] | None,
+) -> None:
+    """Draw three panels of one stretch; objects are ringed in the last."""
+    (r0, r1, c0, c1), (low, top) = window, limits
     aspect = (r1 - r0) / (c1 - c0)
     style: dict[Any, Any] = {"font.size": 9, "font.family": "DejaVu Sans", "axes.linewidth": 0.6}
     with matplotlib.rc_context(style):
@@ -166,8 +229,7 @@ def before_after(
         bar.set_ticks([float(np.arcsinh(tick / _SOFTENING)) for tick in ticks], labels=[str(tick) for tick in ticks])
         bar.set_label("pixel value (sky sigma)")
         bar.outline.set_linewidth(0.6)
-        where = f"{tile}, {band} band" + ("" if realization is None else f", realization {realization}")
-        figure.suptitle(where, fontsize=11)
+        figure.suptitle(title, fontsize=11)
         with writing(Path(out_png)) as part:
             # No Software card: the picture is the same for the same pixels, whatever drew it when.
             figure.savefig(part, format="png", metadata={"Software": None})

@@ -24,6 +24,7 @@ BLOCK_NAMES = {
     16: "injected coadd+catalogue",
     32: "injected MEDS",
     64: "SOF",
+    128: "MOF",
     1024: "match",
 }
 """Blocks by mode bit, as tables name them."""

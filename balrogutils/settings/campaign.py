@@ -41,6 +41,7 @@ class Campaign(Strict):
     desmeds_config: str | None = None
     galsim_config: str | None = None
     sof_config: str | None = None
+    mof_config: str | None = "run-y3v02-mof.yaml"
     name: str = ""
 
     @pydantic.model_validator(mode="after")

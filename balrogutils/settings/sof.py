@@ -10,7 +10,7 @@ from balrogutils.settings.fits import FitRun, ModelPars
 from balrogutils.settings.priors import FlatPrior, Priors
 from balrogutils.settings.yamlfile import Strict
 
-__all__ = ["MODELS", "CovPars", "RoundPars", "Sof"]
+__all__ = ["METACAL", "MODELS", "CovPars", "ModelRun", "RoundPars", "Sof"]
 
 ModelName = Literal[
     "gauss", "turb", "exp", "dev", "cm", "bdf", "bd", "exp_true", "dev_true", "bdf_true", "sersic"
@@ -26,7 +26,7 @@ MODELS: dict[str, tuple[str, ...]] = {
 """Priors beyond those of every model; fracdev of cm is found before its fit, the others are parameters."""
 
 _MOF = "remove it; neighbours are the business of a MOF run"
-_METACAL = "remove it; that is the business of a metacal run"
+METACAL = "remove it; that is the business of a metacal run"
 
 
 class CovPars(Strict):
@@ -49,7 +49,27 @@ class RoundPars(Strict):
     fitter_type: Literal["max"] = "max"
 
 
-class Sof(FitRun):
+class ModelRun(FitRun):
+    """Keys of fits of one model to every object, alone or in groups."""
+
+    model: ModelName = "cm"
+    max_pars: ModelPars = ModelPars()
+    cov_pars: CovPars = CovPars()
+    round_pars: RoundPars = RoundPars()
+    priors: Priors = Priors()
+
+    @pydantic.model_validator(mode="after")
+    def _priors_of_the_model(self) -> ModelRun:
+        for name in ("fracdev", "logTratio", "n"):
+            if getattr(self.priors, name) is not None and name not in MODELS.get(self.model, ()):
+                raise ValueError(f"priors.{name} is given, but the model {self.model} has no {name}")
+        share = self.priors.fracdev
+        if self.model == "cm" and (isinstance(share, FlatPrior) or getattr(share, "bounds", None) is not None):
+            raise ValueError("priors.fracdev of cm has no ends; max_pars.fracdev_range has")
+        return self
+
+
+class Sof(ModelRun):
     """Every key of a single-object run, with the defaults of the shipped file."""
 
     LATER: ClassVar[dict[str, str]] = {
@@ -58,23 +78,8 @@ class Sof(FitRun):
         "model_nbrs": _MOF,
         "model_nbrs_method": _MOF,
         "make_corrected_meds": _MOF,
-        "correct_meds": _METACAL,
-        "metacal_pars": _METACAL,
+        "correct_meds": METACAL,
+        "metacal_pars": METACAL,
     }
 
     region: Literal["cweight-nearest", "seg_and_sky", "weight"] = "cweight-nearest"
-    model: ModelName = "cm"
-    max_pars: ModelPars = ModelPars()
-    cov_pars: CovPars = CovPars()
-    round_pars: RoundPars = RoundPars()
-    priors: Priors = Priors()
-
-    @pydantic.model_validator(mode="after")
-    def _priors_of_the_model(self) -> Sof:
-        for name in ("fracdev", "logTratio", "n"):
-            if getattr(self.priors, name) is not None and name not in MODELS.get(self.model, ()):
-                raise ValueError(f"priors.{name} is given, but the model {self.model} has no {name}")
-        share = self.priors.fracdev
-        if self.model == "cm" and (isinstance(share, FlatPrior) or getattr(share, "bounds", None) is not None):
-            raise ValueError("priors.fracdev of cm has no ends; max_pars.fracdev_range has")
-        return self

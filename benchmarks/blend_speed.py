@@ -1,0 +1,131 @@
+"""Time fits of groups: `PYTHONPATH=tests python benchmarks/blend_speed.py [GROUPS]`.
+
+CPU ms in one process: 4 bands of 6 epochs, stamps of 48 x 48 pixels, PSF mixtures of three Gaussians, PSF fits not
+counted. Groups of two and three beside the sum of the fits of their members alone with uberseg weights (SOF); then the
+cost of one group against the number of its members, a lattice of 3 arcsec in which each shares pixels with many.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+from blend_scenes import Blend, draw
+
+from balrogutils.blends.canvas import build_canvas
+from balrogutils.blends.joint import fit_jointly
+from balrogutils.blends.solve import Recipe, solve
+from balrogutils.fitting.jointprior import JointPrior
+from balrogutils.fitting.models import model
+from balrogutils.fitting.priors import FRACDEV_Y3, CenPrior, Flat, GPriorBA, Normal
+from balrogutils.fitting.solver import LMOptions
+
+_log = logging.getLogger("benchmark")
+
+NBAND = 4
+MODELS = ("exp", "bdf", "cm")
+SIZES = (1, 2, 3, 5, 8, 12, 18, 25, 35, 50)
+# Seconds of the original `mof` package: bdf, 4 bands of 6 epochs.
+ORIGINAL = {2: 3.3, 3: 17.5}
+
+
+def recipe_of(name: str) -> Recipe:
+    """Return a recipe with the priors of the DES Y6 fits."""
+    extra = {"bdf": [Normal(0.5, 0.1, 0.0, 1.0)]}.get(name, [])
+    prior = JointPrior(CenPrior(0.263), GPriorBA(0.2), Flat(-0.1, 1e5), [Flat(-1000.0, 1e9)] * NBAND, extra)
+    return Recipe(name, prior, LMOptions(2000, 5e-5, 5e-5), FRACDEV_Y3)
+
+
+def group(seed: int, offsets: np.ndarray, name: str) -> Blend:
+    """Draw a group; S/N of its members some 100 in all."""
+    rng = np.random.default_rng([5, seed])
+    truth, models = [], []
+    for _ in offsets:
+        profile = model("bdf" if name == "bdf" else rng.choice(["exp", "dev"]) if name == "cm" else "exp")
+        extra = [rng.uniform(0.3, 0.7)] if name == "bdf" else []
+        size = np.exp(rng.normal(np.log(0.5), 0.4)) * (3.0 if profile.name == "dev" else 1.0)
+        flux = 900.0 * rng.uniform(0.5, 2.0, NBAND)
+        truth.append(np.array([*rng.normal(0, 0.03, 2), *rng.normal(0, 0.1, 2), size, *extra, *flux]))
+        models.append(profile)
+    return draw(rng, models, truth, offsets, np.full(NBAND, 6.0))
+
+
+def clock(what: Callable[[], object]) -> float:
+    """Return CPU ms."""
+    started = time.process_time()
+    what()
+    return 1e3 * (time.process_time() - started)
+
+
+def together(blend: Blend, recipe: Recipe) -> float:
+    """Return the time of the joint fit, canvas included."""
+
+    def fit() -> None:
+        canvas = build_canvas(blend.pieces, blend.count, NBAND)
+        found = fit_jointly(canvas, recipe, [blend.starts(recipe.nshape)], blend.offsets, blend.pairs)
+        if not found.converged.all():
+            _log.info("a group of %d did not converge", blend.count)
+
+    return clock(fit)
+
+
+def one_by_one(blend: Blend, recipe: Recipe) -> float:
+    """Return the time of the fits of all members alone, stamps included."""
+
+    def fit() -> None:
+        for k in range(blend.count):
+            solve(blend.single(k), recipe, [blend.starts(recipe.nshape)[k : k + 1]])
+
+    return clock(fit)
+
+
+def polygon(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Return positions on a circle, 1.5 to 4 arcsec from each other."""
+    radius = 0.5 * rng.uniform(1.5, 4.0) / np.sin(np.pi / count)
+    angles = rng.uniform(0, 2 * np.pi) + 2 * np.pi * np.arange(count) / count
+    return radius * np.column_stack([np.sin(angles), np.cos(angles)])
+
+
+def lattice(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Return positions on a jittered lattice of 3 arcsec, as round as the number allows."""
+    side = int(np.ceil(np.sqrt(count))) + 2
+    grid = 3.0 * (np.argwhere(np.ones((side, side))) - (side - 1) / 2)
+    near = np.argsort((grid**2).sum(axis=1), kind="stable")[:count]
+    return grid[near] + rng.normal(0, 0.3, (count, 2))
+
+
+def main() -> None:
+    """Print both tables."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 8
+    rng = np.random.default_rng(9)
+    _log.info("%-6s %8s %12s %12s %8s %10s", "model", "members", "SOF sum, ms", "joint, ms", "ratio", "original")
+    for name in MODELS:
+        recipe = recipe_of(name)
+        warm = group(0, polygon(rng, 2), name)
+        together(warm, recipe)
+        one_by_one(warm, recipe)
+        for members in (2, 3):
+            groups = [group(seed, polygon(rng, members), name) for seed in range(1, count + 1)]
+            joint = sum(together(one, recipe) for one in groups) / count
+            alone = sum(one_by_one(one, recipe) for one in groups) / count
+            times = f"x {1e3 * ORIGINAL[members] / joint:.0f}" if name == "bdf" else ""
+            _log.info("%-6s %8d %12.1f %12.1f %8.2f %10s", name, members, alone, joint, joint / alone, times)
+    for name in MODELS:
+        recipe = recipe_of(name)
+        cost = []
+        for members in SIZES:
+            repeats = 3 if members < 10 else 1
+            groups = [group(100 + k, lattice(rng, members), name) for k in range(repeats)]
+            cost.append(sum(together(one, recipe) for one in groups) / repeats)
+            _log.info("%-6s %8d members %10.1f ms, %8.1f ms a member", name, members, cost[-1], cost[-1] / members)
+        slope = np.polyfit(np.log(SIZES[2:]), np.log(cost[2:]), 1)[0]
+        _log.info("%-6s cost ~ N^%.2f from %d to %d; N^%.2f from 1", name, slope, SIZES[2], SIZES[-1],
+                  np.log(cost[-1] / cost[0]) / np.log(SIZES[-1]))  # fmt: skip
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    main()

@@ -1,0 +1,166 @@
+"""Groups of galaxies drawn from the models that are fit, stamp by stamp, for tests and benchmarks of blends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from balrogutils.blends.canvas import Canvas, Piece, build_canvas, view_of
+from balrogutils.blends.iteration import View
+from balrogutils.fitting.kernels import Links
+from balrogutils.fitting.mixture import covariance
+from balrogutils.fitting.models import Model
+from balrogutils.fitting.observation import LocalWCS, Stack
+from balrogutils.fitting.rendering import model_pixels
+from balrogutils.fitting.scene import Scene
+from balrogutils.meds.weights import nearest_object
+
+SCALE = 0.263
+MARGIN = 4
+
+
+@dataclass
+class Blend:
+    """Drawn stamps of a group; `pieces` with all pixels, `alone` with those nearest to the member (uberseg)."""
+
+    pieces: list[Piece]
+    alone: list[Piece]
+    offsets: np.ndarray
+    truth: list[np.ndarray]
+    models: list[Model]
+    nband: int
+    sigma: np.ndarray
+
+    @property
+    def count(self) -> int:
+        return len(self.models)
+
+    @property
+    def canvas(self) -> Canvas:
+        return build_canvas(self.pieces, self.count, self.nband)
+
+    @property
+    def pairs(self) -> np.ndarray:
+        """Members closer than the boxes of 48 pixels of neighbours are."""
+        apart = np.abs(self.offsets[:, None] - self.offsets).max(axis=2)
+        return np.argwhere(np.triu(apart < 24 * SCALE, 1))
+
+    def single(self, member: int, *, uberseg: bool = True) -> Canvas:
+        """One member on its own stamps, nobody else linked."""
+        mine = [
+            replace(piece, member=0) for piece in (self.alone if uberseg else self.pieces) if piece.member == member
+        ]
+        return build_canvas(mine, 1, self.nband)
+
+    def views(self, *, uberseg: bool = True) -> list[View]:
+        out = []
+        for k in range(self.count):
+            joined, owner = view_of(self.pieces, k, self.count, self.nband)
+            alone = view_of(self.alone, k, self.count, self.nband)[0] if uberseg else None
+            out.append(View(joined, owner, alone, int(joined.data.nrow.max())))
+        return out
+
+    def starts(self, nshape: int) -> np.ndarray:
+        """First guesses as a catalogue has them: the size of the PSF, a rough flux."""
+        rows = []
+        for pars in self.truth:
+            shape = np.zeros(nshape)
+            shape[4:5] = 0.4
+            shape[5:] = 0.5
+            rows.append(np.concatenate([shape, 0.8 * pars[-self.nband :]]))
+        return np.array(rows)
+
+
+def psf_mixture(rng) -> np.ndarray:
+    """Three Gaussians like a Moffat of some 0.95 arcsec."""
+    size = rng.uniform(0.28, 0.36)
+    g = rng.normal(0, 0.015, 2)
+    parts = [(0.276, 0.36), (0.558, 0.84), (0.166, 2.59)]
+    return np.array([[p, 0.0, 0.0, *covariance(g[0], g[1], f * size)] for p, f in parts])
+
+
+def draw(
+    rng: np.random.Generator,
+    models: list[Model],
+    truth: list[np.ndarray],
+    offsets: np.ndarray,
+    sigma: np.ndarray,
+    *,
+    nepoch: int = 6,
+    box: int = 48,
+    scales: tuple[float, ...] = (SCALE,),
+    noise: bool = True,
+    psf=psf_mixture,
+) -> Blend:
+    """Draw every epoch of every band as one image and cut the stamps of all members out of it.
+
+    Parameters
+    ----------
+    models, truth : list
+        Model and parameters of each member; v, u are from its catalogue position.
+    offsets : ndarray, shape (n, 2)
+        Catalogue positions (v, u), arcsec.
+    sigma : ndarray, shape (nband,)
+        Noise of a pixel of 0.263 arcsec.
+    scales : tuple of float
+        Pixel scales, epoch after epoch.
+    """
+    nband = len(sigma)
+    pieces, alone = [], []
+    pars = np.concatenate(truth)
+    for band in range(nband):
+        for epoch in range(nepoch):
+            scale = scales[epoch % len(scales)]
+            turn = scale * (np.eye(2) + rng.normal(0, 0.005, (2, 2)))
+            places = offsets @ np.linalg.inv(turn).T
+            side = int(np.ceil(box * SCALE / scale / 2) * 2)
+            origins = np.floor(places).astype(int) - side // 2 + 1
+            low = origins.min(axis=0) - MARGIN + rng.integers(-3, 4)
+            shape = origins.max(axis=0) + side + MARGIN - low
+            corner = rng.uniform(-0.5, 0.5, 2)
+            mixtures = [psf(rng)] * len(models)
+            maps = [LocalWCS(*(place - low + corner), *turn.ravel()) for place in places]
+            links = Links(
+                np.array([0, len(models)]),
+                np.arange(len(models)),
+                np.array(maps),
+                np.array(mixtures),
+                np.zeros(1),
+                np.full(len(models), -1),
+            )
+            zeros = np.zeros(shape[0] * shape[1])
+            one = np.array([0])
+            data = Stack(
+                zeros, zeros + 1.0, one, shape[:1], shape[1:], one + band, np.array(maps[:1]), zeros.size, nband
+            )
+            scene = Scene(data, models, links, free=np.zeros(pars.size, bool))
+            light = np.array([model_pixels(scene, only(scene, pars, k)).reshape(shape) for k in range(len(models))])
+            # Noise of one pixel for one brightness of the sky, whatever the pixel.
+            width = sigma[band] * scale / SCALE
+            image = light.sum(axis=0) + (rng.normal(0, width, shape) if noise else 0.0)
+            labels = np.where(light.sum(axis=0) > 0.5 * width, light.argmax(axis=0) + 1, 0)
+            for k, place in enumerate(places):
+                row, col = np.clip(np.rint(place - low + corner).astype(int), 0, shape - 1)
+                labels[row, col] = k + 1
+            nearest = nearest_object(labels)
+            for k, wcs in enumerate(maps):
+                r, c = (int(x) for x in origins[k] - low)
+                here = np.s_[r : r + side, c : c + side]
+                weight = np.full((side, side), width**-2)
+                piece = Piece(
+                    k, band, epoch, (r, c), (side, side), wcs.at(wcs.row0 - r, wcs.col0 - c), mixtures[k],
+                    image[here].copy(), weight, labels[here].astype(np.int64) - 1,
+                )  # fmt: skip
+                pieces.append(piece)
+                alone.append(replace(piece, weight=np.where(nearest[here] == k + 1, weight, 0.0)))
+    return Blend(pieces, alone, offsets, truth, models, nband, sigma)
+
+
+def only(scene: Scene, pars: np.ndarray, member: int) -> np.ndarray:
+    """Parameters with the flux of one member alone."""
+    out = pars.copy()
+    for k in range(len(scene.models)):
+        if k != member:
+            out[scene.flux[k]] = 0.0
+    return out

@@ -1,0 +1,394 @@
+"""Groups fit together: canvases, the joint fit, the strategy of the Y3 runs, forced fluxes (O3 to O6)."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from blend_scenes import draw
+
+from balrogutils.blends import joint
+from balrogutils.blends.canvas import Piece, build_canvas, complete, part_of, view_of
+from balrogutils.blends.forced import force_fluxes
+from balrogutils.blends.iteration import Convergence, View, fit_iteratively
+from balrogutils.blends.joint import fit_jointly
+from balrogutils.blends.solve import Recipe, mof_flags, pixels_of, solve
+from balrogutils.errors import FitError
+from balrogutils.fitting.composite import fit_composite
+from balrogutils.fitting.flags import FitFlag, MofFlag
+from balrogutils.fitting.galaxy import fit_galaxy
+from balrogutils.fitting.jointprior import JointPrior
+from balrogutils.fitting.models import model
+from balrogutils.fitting.observation import LocalWCS
+from balrogutils.fitting.priors import FRACDEV_Y3, CenPrior, Flat, GPriorBA, Normal
+from balrogutils.fitting.scene import Accuracy, Scene
+from balrogutils.fitting.solver import LMOptions
+from balrogutils.randomness import stream
+
+TIGHT = LMOptions(2000, 1e-12, 1e-12)
+USUAL = LMOptions(2000, 5e-5, 5e-5)
+NOBODY = np.empty((0, 2), int)
+
+
+def prior(nband, extra=()):
+    return JointPrior(CenPrior(0.27), GPriorBA(0.3), Flat(-0.1, 1e5), [Flat(-1e4, 1e9)] * nband, extra)
+
+
+def pair(separation=1.5, *, name="gauss", s2n=1000.0, noise=False, seed=1, fluxes=((900.0, 1200.0),) * 2, **kwargs):
+    """Two galaxies some arcsec apart; S/N of the first in all bands and epochs, roughly."""
+    shapes = [[0.02, -0.01, 0.1, 0.0, 0.6], [-0.01, 0.03, -0.2, 0.1, 0.6]]
+    truth = [np.array([*shape, *flux]) for shape, flux in zip(shapes, fluxes, strict=True)]
+    offsets = np.array([[0.0, -separation / 2], [0.0, separation / 2]])
+    nepoch = kwargs.get("nepoch", 3)
+    # Matched-filter S/N of a Gaussian of T = 1 on pixels of 0.263 arcsec.
+    sigma = 900.0 * 0.263 / s2n / np.sqrt(2 * np.pi) * np.sqrt(2 * nepoch)
+    rng = np.random.default_rng(seed)
+    kwargs["nepoch"] = nepoch
+    return draw(rng, [model(name)] * 2, truth, offsets, np.full(2, sigma), noise=noise, **kwargs)
+
+
+# --- canvases
+
+
+def flat_piece(member, origin, shape=(8, 8), value=1.0, **changes):
+    wcs = LocalWCS(3.5, 3.5, 0.263, 0, 0, 0.263)
+    psf = np.array([[1.0, 0, 0, 0.2, 0, 0.2]])
+    piece = Piece(member, 0, 1, origin, shape, wcs, psf, np.full(shape, value), np.ones(shape))
+    return replace(piece, **changes)
+
+
+def test_no_stamp_is_refused():
+    for pieces in ([], [flat_piece(0, (0, 0), pixels=None, weight=None)]):
+        with pytest.raises(FitError, match="no stamp"):
+            build_canvas(pieces, 1, 1)
+        with pytest.raises(FitError, match="no stamp"):
+            view_of(pieces, 0, 1, 1)
+
+
+def test_pixels_that_are_no_number_are_refused():
+    piece = flat_piece(0, (0, 0))
+    piece.pixels[2, 2] = np.nan
+    with pytest.raises(FitError, match="not finite"):
+        build_canvas([piece], 1, 1)
+    piece.weight[2, 2] = 0.0
+    assert build_canvas([piece], 1, 1).data.npix == 63
+
+
+def test_stamps_that_contradict_each_other_are_refused():
+    with pytest.raises(FitError, match="different pixels"):
+        build_canvas([flat_piece(0, (0, 0)), flat_piece(1, (0, 4), value=9.0)], 2, 1)
+
+
+def test_shared_pixels_count_once_and_the_smallest_weight_holds():
+    masked = np.ones((8, 8))
+    masked[:, 0] = 0.0
+    canvas = build_canvas([flat_piece(0, (-3, 10)), flat_piece(1, (0, 14), weight=masked)], 2, 1)
+    assert (canvas.data.nrow[0], canvas.data.ncol[0]) == (11, 12)
+    weight = canvas.data.weight.reshape(11, 12)
+    # 64 + 64 pixels, 5 x 4 shared, of which one column is masked on 5 rows; 3 more masked rows are not shared.
+    assert canvas.data.npix == np.count_nonzero(weight) == 64 + 64 - 20 - 8
+    assert np.all(weight[3:8, 4] == 0.0)
+    assert weight[0, 8] == 0.0
+    assert canvas.links.source.tolist() == [0, 1]
+    assert canvas.links.wcs[:, :2].tolist() == [[3.5, 3.5], [6.5, 7.5]]
+
+
+def test_a_member_alone_keeps_its_stamps():
+    blend = pair()
+    mine = blend.single(0, uberseg=False)
+    for stamp, piece in enumerate(piece for piece in blend.pieces if piece.member == 0):
+        start = mine.data.start[stamp]
+        assert np.array_equal(mine.data.image[start : start + piece.pixels.size], piece.pixels.ravel())
+    assert np.array_equal(mine.data.wcs, mine.links.wcs)
+
+
+def test_large_canvases_are_cut_into_tiles_that_hold_the_same():
+    blend = pair(14.0, nepoch=1)
+    canvas = blend.canvas
+    assert canvas.data.ncol.max() <= 49
+    assert canvas.data.start.size > 2
+    pars = [np.concatenate([blend.truth[0]]), np.concatenate([blend.truth[1]])]
+    scene = Scene(canvas.data, blend.models, canvas.links)
+    normal, gradient = np.empty((14, 14)), np.empty(14)
+    assert scene.chi2(np.concatenate(pars), normal, gradient) < 1e-6 * scene.power.sum()
+    assert canvas.data.npix == sum(
+        np.count_nonzero(view.joined.data.weight) for view in blend.views()
+    ) - 2 * overlap_pixels(blend)
+
+
+def overlap_pixels(blend):
+    """Pixels of the first epoch of the first band that both members have."""
+    first, second = (piece for piece in blend.pieces if (piece.band, piece.image) == (0, 0))
+    rows = max(0, 48 - abs(first.origin[0] - second.origin[0]))
+    return rows * max(0, 48 - abs(first.origin[1] - second.origin[1]))
+
+
+def test_members_outside_an_image_are_linked_where_their_light_falls():
+    blend = pair(4.0)
+    some = [piece for piece in blend.pieces if not (piece.member == 1 and piece.image == 0)]
+    added = [piece for piece in complete(some, blend.offsets) if piece.pixels is None]
+    known = [piece for piece in blend.pieces if piece.member == 1 and piece.image == 0]
+    assert len(added) == len(known) == 2
+    for one, two in zip(added, known, strict=True):
+        assert one.place == pytest.approx(two.place, abs=1e-6)
+        assert (one.member, one.band, one.image) == (two.member, two.band, two.image)
+    assert len(complete(some, np.full((2, 2), np.nan))) == len(some)
+
+
+def test_a_part_of_a_canvas_is_the_canvas_of_these_members():
+    blend = pair(24.0, nepoch=2)
+    part, pixels = part_of(blend.canvas, np.array([1]))
+    assert np.array_equal(part.data.image, blend.canvas.data.image[pixels])
+    assert set(part.links.source) == {0}
+    assert part.data.image.size < blend.canvas.data.image.size
+
+
+# --- the joint fit
+
+
+def test_o3_a_pair_without_noise_is_recovered():
+    blend = pair(1.5)
+    recipe = Recipe("gauss", None, TIGHT)
+    found = fit_jointly(blend.canvas, recipe, [blend.starts(5)], blend.offsets, blend.pairs)
+    for one, truth in zip(found.members, blend.truth, strict=True):
+        assert one.fit.flags == 0
+        assert one.fit.pars == pytest.approx(truth, rel=1e-5, abs=1e-6)
+    assert found.converged.all()
+    # Errors are marginal: larger than with the neighbour fixed, most of all for the flux.
+    alone = solve(part_of(without(blend, 1), np.array([0]))[0], recipe, [blend.truth[0][None]])[0]
+    assert found.members[0].fit.cov0[5, 5] > 1.2 * alone.fit.cov0[5, 5]
+
+
+def without(blend, member):
+    """The canvas with one member's true image taken off."""
+    canvas = blend.canvas
+    single = solve(canvas, Recipe("gauss", None, TIGHT), [np.array(blend.truth)])
+    image = canvas.data.image - pixels_of(canvas, [one if k == member else None for k, one in enumerate(single)])
+    return canvas._replace(data=canvas.data._replace(image=image))
+
+
+def test_o3_flux_errors_are_those_of_linear_least_squares():
+    blend = pair(1.5)
+    canvas = blend.canvas
+    forced = force_fluxes(canvas.data, canvas.links, blend.models, [pars[:5] for pars in blend.truth])
+    assert forced.flux == pytest.approx(np.array([pars[5:] for pars in blend.truth]), rel=1e-9)
+    for band in range(2):
+        columns = []
+        for member in range(2):
+            unit = [pars * np.array([1.0] * 5 + [0.0] * 2) for pars in blend.truth]
+            unit[member][5 + band] = 1.0
+            scene = Scene(canvas.data, blend.models, canvas.links)
+            columns.append(scene_image(scene, np.concatenate(unit)) * np.sqrt(canvas.data.weight))
+        a = np.array(columns)
+        assert forced.cov[band] == pytest.approx(np.linalg.inv(a @ a.T), rel=1e-6)
+
+
+def scene_image(scene, pars):
+    """The image by the slow way: every link for itself."""
+    out = np.zeros(scene.data.image.size)
+    for link, source in enumerate(scene.links.source):
+        stamp = int(np.searchsorted(scene.links.first, link, side="right")) - 1
+        flux = pars[scene.flux[source, scene.data.band[stamp]]]
+        start, size = scene.data.start[stamp], scene.data.nrow[stamp] * scene.data.ncol[stamp]
+        out[start : start + size] += flux * scene.images(pars, link)[0].ravel()
+    return out
+
+
+@pytest.mark.parametrize("name", ["exp", "bdf"])
+def test_o6_a_group_of_one_is_the_single_fit_to_the_bit(name):
+    blend = pair(name="exp", noise=True, s2n=80.0)
+    canvas = blend.single(0)
+    recipe = Recipe(name, prior(2, [Normal(0.5, 0.1, 0.0, 1.0)]), USUAL)
+    start = blend.starts(recipe.nshape)[:1]
+    group = fit_jointly(canvas, recipe, [start], blend.offsets[:1], NOBODY).members[0].fit
+    alone = fit_galaxy(canvas.data, canvas.links.psf, model(name), recipe.prior, [start[0]], USUAL)
+    assert np.array_equal(group.pars, alone.pars)
+    assert np.array_equal(group.cov, alone.cov)
+    assert group.s2n == alone.s2n
+    rounds = fit_iteratively(blend.views()[:1], recipe, [start], Convergence(), lambda itr: stream(1, "x", itr))
+    assert rounds.rounds == 0
+
+
+def test_o6_holds_for_cm():
+    blend = pair(name="exp", noise=True, s2n=80.0)
+    canvas = blend.single(1)
+    recipe = Recipe("cm", prior(2), USUAL, FRACDEV_Y3)
+    start = blend.starts(5)[1:]
+    group = fit_jointly(canvas, recipe, [start], blend.offsets[1:], NOBODY).members[0]
+    alone = fit_composite(canvas.data, canvas.links.psf, recipe.prior, [start[0]], USUAL, FRACDEV_Y3)
+    assert np.array_equal(group.fit.pars, alone.fit.pars)
+    assert np.array_equal(group.fit.cov, alone.fit.cov)
+    assert group.mix == alone[3:]
+
+
+@pytest.mark.parametrize(("name", "truth"), [("cm", "exp"), ("cm", "dev"), ("exp", "exp"), ("bdf", "exp")])
+def test_pairs_with_noise_are_within_their_errors(name, truth):
+    blend = pair(2.0, name=truth, noise=True, s2n=300.0, seed=8)
+    recipe = Recipe(name, prior(2, [Flat(-1.0, 2.0)]), USUAL, FRACDEV_Y3)
+    found = fit_jointly(blend.canvas, recipe, [blend.starts(recipe.nshape)], blend.offsets, blend.pairs)
+    for one, pars in zip(found.members, blend.truth, strict=True):
+        assert one.fit.flags == 0
+        flux, errors = one.fit.pars[-2:], np.sqrt(np.diag(one.fit.cov))[-2:]
+        assert np.all(np.abs(flux - pars[-2:]) < 4.0 * errors)
+        assert one.fit.chi2per == pytest.approx(1.0, abs=0.05)
+        if name == "cm":
+            assert one.mix.fracdev_noclip == pytest.approx(0.0 if truth == "exp" else 1.0, abs=0.15)
+
+
+def test_o4_turns_end_where_the_joint_fit_does():
+    """On the same pixels; within half a standard error by the usual criterion, and closer with more turns."""
+    blend = pair(2.4, name="exp", noise=True, s2n=100.0, seed=3)
+    recipe = Recipe("exp", prior(2), USUAL)
+    tight = replace(recipe, options=LMOptions(2000, 1e-10, 1e-10))
+    starts = [blend.starts(5)]
+    whole = big_views(blend)
+    together = fit_jointly(whole[0].joined, tight, starts, blend.offsets, blend.pairs)
+    usual = fit_iteratively(whole, recipe, starts, Convergence(), lambda itr: stream(1, "order", itr))
+    many = Convergence(min_itr=50, max_itr=50)
+    passes = fit_iteratively(whole, tight, starts, many, lambda itr: stream(1, "order", itr))
+    assert usual.converged.all()
+    assert 10 <= usual.rounds <= 15
+    for one, two, three in zip(together.members, usual.members, passes.members, strict=True):
+        errors = np.sqrt(np.diag(one.fit.cov))
+        assert np.all(np.abs(two.fit.pars - one.fit.pars) < 0.5 * errors)
+        assert np.all(np.abs(three.fit.pars - one.fit.pars) < 1e-3 * errors)
+
+
+def big_views(blend):
+    """Views in which each member has all pixels of the group; first fits as usual."""
+    canvas = blend.canvas
+    return [View(canvas, np.full(canvas.data.image.size, -1), view.alone) for view in blend.views()]
+
+
+def test_turns_on_own_stamps_agree_with_the_joint_fit():
+    blend = pair(2.0, name="exp", noise=True, s2n=100.0, seed=5)
+    recipe = Recipe("exp", prior(2), USUAL)
+    starts = [blend.starts(5)]
+    together = fit_jointly(blend.canvas, recipe, starts, blend.offsets, blend.pairs)
+    turns = fit_iteratively(blend.views(), recipe, starts, Convergence(), lambda itr: stream(1, "order", itr))
+    again = fit_iteratively(blend.views(), recipe, starts, Convergence(), lambda itr: stream(1, "order", itr))
+    for one, two, three in zip(together.members, turns.members, again.members, strict=True):
+        errors = np.sqrt(np.diag(one.fit.cov))
+        assert np.all(np.abs(two.fit.pars - one.fit.pars) < 1.0 * errors)
+        assert np.array_equal(two.fit.pars, three.fit.pars)
+
+
+def test_blocks_of_a_large_group_end_where_one_system_does():
+    rng = np.random.default_rng(12)
+    offsets = np.array([[2.2 * (k // 3), 2.2 * (k % 3)] for k in range(9)]) + rng.normal(0, 0.2, (9, 2))
+    truth = [np.array([0, 0, *rng.normal(0, 0.1, 2), rng.uniform(0.2, 0.8), rng.uniform(300, 1500)]) for _ in range(9)]
+    blend = draw(rng, [model("exp")] * 9, truth, offsets, np.array([3.0]), nepoch=2)
+    recipe = Recipe("exp", prior(1), replace(USUAL, ftol=1e-8, xtol=1e-8))
+    starts = [blend.starts(5)]
+    one = joint.fit_jointly(blend.canvas, recipe, starts, offsets, blend.pairs)
+    blocks = [
+        (np.array(core), np.array([*core, *halo]))
+        for core, halo in [([0, 1, 2], [3, 4, 5]), ([3, 4, 5], [0, 1, 2, 6, 7, 8]), ([6, 7, 8], [3, 4, 5])]
+    ]
+    many = joint._sweep(blend.canvas, recipe, starts, blocks)
+    assert many.converged.all()
+    assert many.rounds > 1
+    for first, second in zip(one.members, many.members, strict=True):
+        errors = np.sqrt(np.diag(first.fit.cov))
+        assert np.all(np.abs(first.fit.pars - second.fit.pars) < 0.05 * errors)
+        assert np.sqrt(np.diag(second.fit.cov)) == pytest.approx(errors, rel=0.05)
+
+
+def test_two_members_at_one_place_are_flagged_or_share_the_light():
+    """No common solution: each is fit with the other's model taken off, and the sum is right."""
+    blend = pair(0.0, name="exp", noise=True, s2n=100.0)
+    truth = [np.array([0, 0, 0, 0, 0.6, 900.0, 1200.0])] * 2
+    blend = draw(np.random.default_rng(2), [model("exp")] * 2, truth, np.zeros((2, 2)), blend.sigma, nepoch=3)
+    found = fit_jointly(blend.canvas, Recipe("exp", prior(2), USUAL), [blend.starts(5)], blend.offsets, blend.pairs)
+    good = [one for one in found.members if one.fit.flags == 0]
+    assert good
+    assert sum(one.fit.pars[5] for one in good) == pytest.approx(1800.0, rel=0.1)
+    for one in found.members:
+        assert one.fit.flags or np.isfinite(one.fit.pars).all()
+        assert not one.fit.flags or np.isnan(one.fit.pars).all()
+
+
+def test_members_without_weight_are_flagged():
+    blend = pair(3.0, name="exp", noise=True, s2n=100.0)
+    pieces = [replace(piece, weight=np.zeros_like(piece.weight)) for piece in blend.pieces]
+    found = fit_jointly(
+        build_canvas(pieces, 2, 2), Recipe("exp", prior(2), USUAL), [blend.starts(5)], blend.offsets, blend.pairs
+    )
+    assert [one.fit.flags for one in found.members] == [FitFlag.ZERO_DOF] * 2
+
+
+def test_a_member_without_a_fit_is_masked_for_the_others():
+    blend = pair(3.0, name="exp", noise=True, s2n=200.0)
+    views = blend.views()
+    dark = views[1].joined.data._replace(weight=np.zeros_like(views[1].joined.data.weight), npix=0)
+    views[1] = replace(views[1], joined=views[1].joined._replace(data=dark), alone=None)
+    recipe = Recipe("exp", prior(2), USUAL)
+    found = fit_iteratively(views, recipe, [blend.starts(5)], Convergence(), lambda itr: stream(1, "order", itr))
+    assert found.members[1].fit.flags == FitFlag.ZERO_DOF
+    one = found.members[0].fit
+    assert one.flags == 0
+    assert one.dof == np.count_nonzero((views[0].owner != 1) & (views[0].joined.data.weight > 0)) - 7
+    assert one.pars[5] == pytest.approx(900.0, rel=0.05)
+
+
+def test_flags_of_members():
+    flags = mof_flags(["good", "bad fit", "not converged", "not fit", "skipped"], np.array([[0, 1], [0, 2]]))
+    assert flags[0] == (
+        MofFlag.NBR_BAD_FIT | MofFlag.NBR_NOT_CONVERGED | MofFlag.FOFMEM_NOT_FIT | MofFlag.FOFMEM_SKIPPED
+    )
+    assert flags[2] & MofFlag.NOT_CONVERGED
+    assert flags[4] & MofFlag.SKIPPED
+    assert not flags[4] & MofFlag.FOFMEM_SKIPPED
+    assert mof_flags(["good", "good"], np.array([[0, 1]])).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("fit", ["gauss", "exp"])
+def test_images_of_different_pixels_are_one_scene(fit):
+    """A pair on images of 0.263, 0.1 and 0.5 arcsec a pixel, each with its own map and PSF."""
+    blend = pair(1.8, name=fit, nepoch=3, scales=(0.263, 0.1, 0.5))
+    assert len({piece.shape for piece in blend.pieces}) == 3
+    found = fit_jointly(blend.canvas, Recipe(fit, None, TIGHT), [blend.starts(5)], blend.offsets, blend.pairs)
+    for one, truth in zip(found.members, blend.truth, strict=True):
+        assert one.fit.pars == pytest.approx(truth, rel=1e-5, abs=1e-6)
+
+
+# --- forced fluxes
+
+
+def test_forced_fluxes_of_any_band_and_epoch():
+    blend = pair(2.0, name="exp", noise=True, s2n=100.0, fluxes=((900.0, 0.0), (0.0, 1200.0)))
+    shapes = [pars[:5] for pars in blend.truth]
+    some = [piece for piece in blend.pieces if piece.image == 1]
+    for pieces in (blend.pieces, some):
+        canvas = build_canvas(pieces, 2, 2)
+        found = force_fluxes(canvas.data, canvas.links, blend.models, shapes)
+        pulls = (found.flux - np.array([pars[5:] for pars in blend.truth])) / found.error
+        assert np.abs(pulls).max() < 4.0
+        assert np.all(found.chi2 / found.npix == pytest.approx(1.0, abs=0.1))
+        positive = force_fluxes(canvas.data, canvas.links, blend.models, shapes, nonnegative=True)
+        assert positive.flux.min() >= 0.0
+        assert np.all(positive.chi2 >= found.chi2 - 1e-6)
+
+
+def test_fluxes_below_nothing_are_not_allowed_by_choice():
+    blend = pair(1.0, name="exp", noise=True, s2n=100.0, fluxes=((900.0, 900.0), (-200.0, -200.0)))
+    canvas, shapes = blend.canvas, [pars[:5] for pars in blend.truth]
+    assert np.all(force_fluxes(canvas.data, canvas.links, blend.models, shapes).flux[1] < 0)
+    found = force_fluxes(canvas.data, canvas.links, blend.models, shapes, nonnegative=True)
+    assert np.all(found.flux[1] == 0.0)
+    # What is left of the first is its best flux alone.
+    alone = force_fluxes(*part_of(canvas, np.array([0]))[0][:2], blend.models[:1], shapes[:1])
+    assert found.flux[0] == pytest.approx(alone.flux[0], rel=1e-9)
+
+
+def test_forced_fluxes_that_cannot_be_are_flagged():
+    blend = pair(2.0, name="exp")
+    canvas, shapes = blend.canvas, [pars[:5] for pars in blend.truth]
+    broken = force_fluxes(canvas.data, canvas.links, blend.models, [shapes[0], shapes[1] * np.nan])
+    assert broken.flags.tolist() == [[0, 0], [FitFlag.GMIX_RANGE_ERROR] * 2]
+    assert np.isnan(broken.flux[1]).all()
+    assert np.isfinite(broken.flux[0]).all()
+    far = force_fluxes(canvas.data, canvas.links, blend.models, [shapes[0], np.array([500.0, 0, 0, 0, 1.0])])
+    assert far.flags.tolist() == [[0, 0], [FitFlag.DIV_ZERO] * 2]
+    same = [shapes[0], shapes[0] + np.array([0, -2.0, 0, 0, 0])]
+    twice = force_fluxes(canvas.data, canvas.links, blend.models, [same[0], same[1]], accuracy=Accuracy(merge=0.0))
+    assert twice.flags.tolist() == [[FitFlag.LM_SINGULAR_MATRIX] * 2] * 2
