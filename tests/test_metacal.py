@@ -264,6 +264,9 @@ def test_what_cannot_be_measured_is_flagged():
         "nothing": [],
         "no psf": [Observation(good.image, good.weight, good.wcs, None)],
         "nan": [Observation(good.image * np.nan, good.weight, good.wcs, good.psf)],
+        "a weight below 0": [
+            Observation(good.image, good.weight - 2 * good.weight * (good.image > 1), good.wcs, good.psf)
+        ],
         "no weight": [Observation(good.image, 0 * good.weight, good.wcs, good.psf)],
         "psf of one pixel": [Observation(good.image, good.weight, good.wcs, PSFStamp(np.ones((1, 1)), 0.0, 0.0))],
         "singular": [Observation(good.image, good.weight, good.wcs._replace(dvdrow=0.0, dvdcol=0.0), good.psf)],
@@ -276,6 +279,8 @@ def test_what_cannot_be_measured_is_flagged():
         assert row["mcal_flags"] == FitFlag.NO_ATTEMPT
         assert np.isnan(row["mcal_g"]).all()
         assert np.isnan(row["mcal_wmom_R"]).all()
+    with pytest.raises(FitError, match="none in a band"):
+        images([[good], []], MetacalOptions())
     noise = Observation(np.random.default_rng(3).normal(0, 1, (48, 48)) - 3, np.ones((48, 48)), good.wcs, good.psf)
     row = measured([[noise]], estimators=("wmom", "admom", "ksigma", "pgauss"))
     assert row["mcal_flags"] != 0 or row["mcal_pars"][5] < 0
@@ -291,6 +296,8 @@ def test_options_that_mean_nothing_are_refused(options):
         MetacalOptions(**options)
     with pytest.raises(ConfigError):
         MeasureOptions(estimators=("wmon",))
+    with pytest.raises(ConfigError, match="FWHM"):
+        MeasureOptions(estimators=("ksigma",), fwhm={"wmom": 1.2})
 
 
 def test_holes_are_filled_and_neighbours_gone():

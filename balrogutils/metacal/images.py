@@ -93,11 +93,12 @@ def metacal_images(
     Raises
     ------
     FitError
-        When a stamp has no weight, no usable PSF or a pixel that is not finite, or no target can be found.
+        When a band has no stamp, a stamp no usable weight or PSF or a pixel that is not finite, or no target can be
+        found.
     """
     flat = [epoch for epochs in bands for epoch in epochs]
-    if not flat:
-        raise FitError("there is no stamp for metacal")
+    if not flat or not all(bands):
+        raise FitError("there is no stamp for metacal, or none in a band")
     psfs = [_usable_psf(epoch, options) for epoch in flat]
     noise = [_noise(epoch, random) if options.fixnoise else None for epoch in flat]
     sigmas = np.zeros(len(flat))
@@ -139,6 +140,9 @@ def _usable_psf(epoch: Observation, options: MetacalOptions) -> PSFStamp:
         raise FitError("the WCS derivatives of a stamp are singular")
     if not np.all(np.isfinite(epoch.image)):
         raise FitError("a stamp for metacal has pixels that are not finite", remedy="fill its holes first")
+    weight = np.asarray(epoch.weight, float)
+    if not (np.all(np.isfinite(weight)) and weight.min() >= 0.0 < weight.max()):
+        raise FitError("a stamp for metacal has no pixel with a weight, or a weight that is none")
     return measured_center(epoch.psf) if options.measure_center else epoch.psf
 
 
@@ -146,8 +150,6 @@ def _noise(epoch: Observation, random: np.random.Generator) -> F64:
     """Return noise of the variance of each pixel; of the median one where the weight is 0."""
     weight = np.asarray(epoch.weight, float)
     used = weight > 0.0
-    if not (used.any() and np.all(np.isfinite(weight))):
-        raise FitError("a stamp for metacal has no pixel with a weight")
     error = np.full(weight.shape, float(np.median(1.0 / np.sqrt(weight[used]))))
     error[used] = 1.0 / np.sqrt(weight[used])
     return np.asarray(error * random.standard_normal(weight.shape))

@@ -16,7 +16,7 @@ from balrogutils.fitting.galaxy import fit_galaxy, round_statistics
 from balrogutils.fitting.jointprior import JointPrior
 from balrogutils.fitting.mixture import e_to_g
 from balrogutils.fitting.models import model
-from balrogutils.fitting.moments import Kernels, Moments, gauss_kernels, linear_moments
+from balrogutils.fitting.moments import Moments, gauss_moments, linear_moments
 from balrogutils.fitting.observation import Observation, Stack, stack
 from balrogutils.fitting.prepsf import KERNELS, prepsf_kernels
 from balrogutils.fitting.solver import LMOptions
@@ -56,7 +56,7 @@ class MeasureOptions:
     Raises
     ------
     ConfigError
-        For an estimator of another name.
+        For an estimator of another name, or without a FWHM.
     """
 
     images: MetacalOptions = field(default_factory=MetacalOptions)
@@ -71,6 +71,8 @@ class MeasureOptions:
                 raise ConfigError(
                     f"there is no estimator {name!r}", key="estimators", remedy=did_you_mean(name, ESTIMATORS)
                 )
+            if name != "admom" and not self.fwhm.get(name, 0.0) > 0.0:
+                raise ConfigError(f"{name} has no FWHM", key="fwhm", remedy=f"give one for {name}, in arcsec")
 
 
 def measure(bands: Sequence[Sequence[Observation]], options: MeasureOptions, random: np.random.Generator) -> Rows:
@@ -181,12 +183,10 @@ def _moments(name: str, sheared: Sheared, center: tuple[float, float], options: 
     if name == "admom":
         size = float(np.mean(sheared.mixtures[:, :, 3] + sheared.mixtures[:, :, 5]))
         return adaptive_moments(sheared.bands, 2.0 * size)
-    kernels: Kernels
+    fwhm = options.fwhm[name]
     if name == "wmom":
-        kernels = gauss_kernels(sheared.bands, options.fwhm[name], center)
-    else:
-        kernels = prepsf_kernels(sheared.bands, name, options.fwhm[name], center=center, pad=_PAD)
-    return linear_moments(sheared.bands, kernels)
+        return gauss_moments(sheared.bands, fwhm, center)
+    return linear_moments(sheared.bands, prepsf_kernels(sheared.bands, name, fwhm, center=center, pad=_PAD))
 
 
 def _store_moments(row: Rows, name: str, found: Moments, end: str) -> None:
