@@ -196,7 +196,7 @@ def _files(job: Job) -> list[Path]:
     if job.step == "meds":
         return [here.desmeds_file]
     if job.step == "plan":
-        return [here.galsim_file, *here.injection.input.files(here.site.base, here.tile)]
+        return [here.galsim_file, *here.injection.files(here.site.base, here.tile)]
     if job.step == "inject":
         return [here.galsim_file]
     if job.step in ("sof", "mof", "mcal"):
