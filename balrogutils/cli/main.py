@@ -207,6 +207,24 @@ def mof(tile: str, realization: str | None, workers: int, overrides: tuple[str, 
 
 @main.command()
 @_tile_command(realizations=True, bands=False)
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Processes to use; the results do not depend on it.",
+)
+def mcal(tile: str, realization: str | None, workers: int, overrides: tuple[str, ...], log: Path | None) -> None:
+    """Block 256: metacal, shapes of every object on images sheared by a known amount."""
+    with reporting(log):
+        context = _context(tile, realization, overrides)
+        from balrogutils.blocks import mcal as block
+
+        block.mcal(context, workers)
+
+
+@main.command()
+@_tile_command(realizations=True, bands=False)
 def match(tile: str, realization: str | None, overrides: tuple[str, ...], log: Path | None) -> None:
     """Block 1024: truth matched to measurement. All realizations when none is named."""
     with reporting(log):
