@@ -1,5 +1,9 @@
 """Streams by name: shear pairs, realizations, bands and processes; photon noise."""
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import galsim
@@ -171,3 +175,48 @@ def test_weights_know_the_light(tmp_path):
         assert variance.sum() == pytest.approx(total, rel=1e-3)
     masked = read_image(context.tree.nullwt("g", chip_name("g", 4)), "WGT")
     assert (masked == 0).all()
+
+
+KILLED = """
+import sys
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import yaml
+from injection_tile import make_tile
+from balrogutils.blocks.inject import inject, plan
+root = Path(sys.argv[2])
+context = make_tile(root, Path(sys.argv[3]), yaml.safe_load((root / "galsim.yaml").read_text()), ("g",))
+plan(context)
+print("planned", flush=True)
+inject(context, "g")
+"""
+
+
+def test_killed_and_done_again_it_is_the_same(tmp_path):
+    config = configuration(noise={"type": "Poisson"})
+    whole = make_tile(tmp_path / "whole", INPUTS, config, ("g",))
+    run(whole)
+    broken = make_tile(tmp_path / "broken", INPUTS, config, ("g",))
+    words = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(tmp_path / "broken"), str(INPUTS)]
+    child = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    first = broken.tree.nullwt("g", chip_name("g", 1))
+    deadline = time.monotonic() + 120
+    while not first.exists() and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    child.kill()
+    child.communicate()
+    assert child.returncode == -signal.SIGKILL
+    # Some images are there and the list, which comes last, is not.
+    assert first.exists()
+    assert not broken.tree.manifest("inject", "g").exists()
+    inject(broken, "g")
+    truth(broken)
+    for chip in MAGZP:
+        name = chip_name("g", chip)
+        assert same(whole.tree.nullwt("g", name), broken.tree.nullwt("g", name))
+    for file in ("truth", "truth_chips"):
+        assert same(getattr(whole.tree, file), getattr(broken.tree, file))
