@@ -140,19 +140,17 @@ class McalFitter:
         if self.models is not None:
             own, others, mask = self._light(self.models, target, band, seen.observation)
         random = stream(self.settings.global_seed, "metacal holes", self.bands[band], target.id, seen.place)
+        # The region limits the fits; pixels beyond it are sheared like all others.
+        whole = replace(seen.observation, region=epoch.region)
         try:
-            filled = fill_holes(
-                seen.observation, random, model=own, neighbours=others, neighbour_mask=mask, rules=self.rules
-            )
+            filled = fill_holes(whole, random, model=own, neighbours=others, neighbour_mask=mask, rules=self.rules)
         except FitError:
             return None
-        if filled.fraction > self.settings.max_zero_weight_frac:
-            return None
         done = filled.observation
-        if epoch.region is not None:
-            # Pixels nearer to another object are sheared like all others, and do not count in the fits.
-            done = replace(done, weight=np.where(np.asarray(epoch.region) > 0.0, done.weight, 0.0))
-        return (seen.place, done) if done.weight.any() else None
+        counts = done.weight if done.region is None else np.where(np.asarray(done.region) > 0.0, done.weight, 0.0)
+        if filled.fraction > self.settings.max_zero_weight_frac or not counts.any():
+            return None
+        return seen.place, done
 
     def _light(
         self, models: LightModels, target: Target, band: int, seen: Observation
