@@ -4,6 +4,9 @@ import json
 import re
 import shutil
 
+from balrogutils.graph import AVAILABLE_MODE
+from balrogutils.report.summary import BLOCK_NAMES
+
 TILE = "DES0239+0216"
 BANDS = "griz"
 # One base run and two realizations; a realization has inject in place of prep, and plan, truth and match.
