@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import fitsio
+import galsim
+import galsim.des
 import numpy as np
 
 from balrogutils.blends.canvas import Canvas, Piece, build_canvas, view_of
 from balrogutils.blends.iteration import View
+from balrogutils.fitting.gaussians import WINDOW
 from balrogutils.fitting.kernels import Links
 from balrogutils.fitting.mixture import covariance
-from balrogutils.fitting.models import Model
+from balrogutils.fitting.mixturekernels import render_table
+from balrogutils.fitting.models import Model, model
 from balrogutils.fitting.observation import LocalWCS, Stack
 from balrogutils.fitting.rendering import model_pixels
 from balrogutils.fitting.scene import Scene
@@ -164,3 +170,66 @@ def only(scene: Scene, pars: np.ndarray, member: int) -> np.ndarray:
         if k != member:
             out[scene.flux[k]] = 0.0
     return out
+
+
+def group_of(rng: np.random.Generator, count: int, nband: int) -> Blend:
+    """Exponential galaxies on a ring, neighbours 2.5 arcsec apart; one epoch more than are to be fit, for the coadd."""
+    angles = 0.3 + 2 * np.pi * np.arange(count) / count
+    radius = 0.0 if count == 1 else 1.25 / np.sin(np.pi / count)
+    offsets = radius * np.column_stack([np.sin(angles), np.cos(angles)])
+    truth = [
+        np.array(
+            [*rng.normal(0, 0.03, 2), *rng.normal(0, 0.1, 2), rng.uniform(0.3, 0.8), *rng.uniform(500, 900, nband)]
+        )
+        for _ in range(count)
+    ]
+    return draw(rng, [model("exp")] * count, truth, offsets, np.full(nband, 2.0), nepoch=4)
+
+
+def write_blends(paths: dict[str, Path], sizes: tuple[int, ...] = (2, 1, 3)) -> np.ndarray:
+    """MEDS files of groups that are far from each other: a coadd and three exposures; returns the true fluxes."""
+    blends = [group_of(np.random.default_rng([61, k]), size, len(paths)) for k, size in enumerate(sizes)]
+    for band, path in enumerate(paths.values()):
+        objects, columns = [], {name: [] for name in ("row", "col", "start_row", "start_col")}
+        for place, blend in enumerate(blends):
+            # Labels count from 1 through all groups.
+            first = sum(sizes[:place])
+            for member in range(blend.count):
+                pieces = [one for one in blend.pieces if (one.member, one.band) == (member, band)]
+                objects.append(_medium(galsim.des.MultiExposureObject, pieces, first, first + member + 1))
+                far = 120 * (place + 1)
+                columns["row"].append([one.place[0] + far for one in pieces])
+                columns["col"].append([one.place[1] + far for one in pieces])
+                columns["start_row"].append([one.origin[0] + far for one in pieces])
+                columns["start_col"].append([one.origin[1] + far for one in pieces])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        plain = path.with_name("plain.fits")
+        galsim.des.WriteMEDS(objects, str(plain))
+        with fitsio.FITS(str(plain), "rw") as fits:
+            fits["image_info"].write_column("image_flags", np.zeros(1, "i8"))
+            table = fits["object_data"].read()
+            for name, values in columns.items():
+                column = np.zeros_like(table[f"orig_{name}"])
+                column[:, :4] = values
+                fits["object_data"].write_column(f"orig_{name}", column)
+            number = np.zeros_like(table["file_id"])
+            number[:, :4] = np.arange(4)
+            fits["object_data"].write_column("file_id", number)
+            for name in ("psf_cutout_row", "psf_cutout_col"):
+                fits["object_data"].insert_column(name, np.full(table["dudrow"].shape, 23.0))
+        plain.replace(path)
+    return np.array([pars[-len(paths) :] for blend in blends for pars in blend.truth])
+
+
+def _medium(kind, pieces: list[Piece], first: int, number: int):
+    planes: dict[str, list] = {key: [] for key in ("images", "weight", "seg", "badpix", "psf", "wcs")}
+    for one in pieces:
+        w = one.wcs
+        planes["images"].append(galsim.Image(one.pixels.astype(np.float32)))
+        planes["weight"].append(galsim.Image(one.weight.astype(np.float32)))
+        planes["seg"].append(galsim.Image(np.where(one.owner >= 0, one.owner + 1 + first, 0).astype(np.int32)))
+        planes["badpix"].append(galsim.Image(np.zeros(one.shape, np.int16)))
+        planes["psf"].append(galsim.Image(render_table(one.psf, 48, 48, np.array(w.at(23.0, 23.0)), WINDOW)))
+        origin = galsim.PositionD(w.col0, w.row0)
+        planes["wcs"].append(galsim.AffineTransform(w.dudcol, w.dudrow, w.dvdcol, w.dvdrow, origin=origin))
+    return kind(id=number, **planes)

@@ -20,7 +20,7 @@ REAL_TILE = "DES1226+2527"
 def base(tmp_path):
     """A BALROG_BASE of its own: the checkout's configuration, copied so that a test may edit it, and empty archives."""
     root = tmp_path / "base dir"
-    for name in ("etc", "desmeds-config", "sof-config", "mof-config", "inputs"):
+    for name in ("etc", "desmeds-config", "sof-config", "mof-config", "shr-config", "inputs"):
         shutil.copytree(CHECKOUT / name, root / name, ignore=shutil.ignore_patterns("images", "calib"))
     for archive in ("synthetic", "decam"):
         (root / "run" / "archive" / archive).mkdir(parents=True)

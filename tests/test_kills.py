@@ -25,9 +25,10 @@ pytestmark = pytest.mark.long
 
 _log = logging.getLogger(__name__)
 
-WORDS = ("snakemake", "--cores", "2", f"tile={TILE}", "--config", "realizations=0", "mode=127", "fit_workers=2")
+WORDS = ("snakemake", "--cores", "2", f"tile={TILE}", "--config", "realizations=0", "mode=255", "fit_workers=2")
 # The block a step is of in the base run and in a realization.
-BLOCKS = {"prep": (1, 0), "coadd": (2, 16), "catalog": (2, 16), "meds": (4, 32), "sof": (64, 64), "match": (0, 1024)}
+BLOCKS = {"prep": (1, 0), "coadd": (2, 16), "catalog": (2, 16), "meds": (4, 32), "match": (0, 1024)}
+BLOCKS |= {"sof": (64, 64), "mof": (128, 128)}
 BLOCKS |= dict.fromkeys(("plan", "inject", "truth"), (0, 8))
 WORKER, TERM_WORKER, SHELL, POOL = "SIGKILL worker", "SIGTERM worker", "SIGKILL shell", "SIGKILL fitting process"
 RUN, TERM_RUN = "SIGKILL snakemake", "SIGTERM snakemake"
@@ -40,12 +41,13 @@ PLANNED = {
     16: [TERM_WORKER, WORKER, RUN],
     32: [WORKER, RUN],
     64: [POOL, TERM_WORKER, WORKER, RUN],
+    128: [POOL, TERM_WORKER, WORKER, RUN],
 }
 # To keep a job of the block for the next run, when this one cannot suffer what is planned.
 AGAIN = "SIGKILL worker again"
 # Seconds after the beginning of a step, in turn. Steps that take less than a second are left alone.
 DELAYS = (0.0, 0.15, 0.4, 0.7)
-LONG = re.compile(r"prep|coadd_(?!det)|meds|inject|sof")
+LONG = re.compile(r"prep|coadd_(?!det)|meds|inject|sof|mof")
 
 
 def wait_until(condition, seconds, what):
@@ -263,7 +265,7 @@ def products(reference, meds_data, block):
     for manifest in reference.rglob("manifests/*.json"):
         step = read_manifest(manifest)["step"]
         # The manifest of a chunk of fits belongs to its fits.
-        if step == "sof chunk" or BLOCKS[step]["balrog_images" in manifest.parts] != block:
+        if step.endswith(" chunk") or BLOCKS[step]["balrog_images" in manifest.parts] != block:
             continue
         if not (meds_data / manifest.relative_to(reference)).is_file():
             return None
@@ -294,10 +296,11 @@ def shell(tmp_path):
 
 def test_a_killed_run_is_finished_by_the_same_command(archive, base, terminal, tile, shell, tmp_path):
     # Several chunks a fit, so that a killed one is taken up where it was.
-    config = base / "sof-config" / "run-y3v02-sof.yaml"
-    text, changed = re.subn(r"chunksize: *\d+", "chunksize: 10", config.read_text())
-    assert changed == 1
-    config.write_text(text)
+    for kind, size in (("sof", 10), ("mof", 3)):
+        config = base / f"{kind}-config" / f"run-y3v02-{kind}.yaml"
+        text, changed = re.subn(r"chunksize: *\d+", f"chunksize: {size}", config.read_text())
+        assert changed == 1
+        config.write_text(text)
     meds_data, reference = tile.meds_data, base / "undisturbed"
     assert tile.finish(tile.start(*WORDS)) == 0, tile.output.read_text()
     shutil.move(meds_data, reference)

@@ -10,6 +10,7 @@ pytestmark = pytest.mark.long
 
 BIN = CHECKOUT / "bin"
 GALSIM, SOF = "bal_config_DES1226+2527.yaml", "run-y3v02-sof.yaml"
+MOF = "run-y3v02-mof.yaml"
 
 
 def rows(path, ext=1):
@@ -67,6 +68,15 @@ def test_the_old_commands_make_a_tile(archive, base, command, tmp_path):
     options = ["-c", str(base / "sof-config" / SOF), "-t", REAL_TILE, "-n", "2"]
     run("BalrogSofMegamixer.py", *options, MEDS_DATA=str(meds_data / "y3v02" / "balrog_images" / "0"))
     assert (meds_data / "balrog_images" / "0" / "y3v02-sof" / "output" / f"{REAL_TILE}-y3v02-sof.fits").is_file()
+
+    run("RunMof.sh", "meds here", REAL_TILE, MOF, "2")
+    assert "Provided cores: 2" in (workdir / f"mof_{REAL_TILE}.log").read_text()
+    assert rows(meds_data / "y3v02-mof" / "output" / f"{REAL_TILE}-y3v02-mof.fits", "model_fits") == rows(
+        base_fit, "model_fits"
+    )
+    options = ["-c", str(base / "mof-config" / MOF), "-t", REAL_TILE, "-n", "2"]
+    run("BalrogMofMegamixer.py", *options, MEDS_DATA=str(meds_data / "y3v02" / "balrog_images" / "0"))
+    assert (meds_data / "balrog_images" / "0" / "y3v02-mof" / "output" / f"{REAL_TILE}-y3v02-mof.fits").is_file()
 
     # A realization that nobody made.
     told = run("RunSof.sh", str(meds_data / "y3v02/balrog_images/7"), REAL_TILE, SOF, "2", status=2)

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from balrogutils.archive.geometry import Geometry
+from balrogutils.blends.catalogue import group_rows
 from balrogutils.blocks.match import _samples, match
 from balrogutils.context import Context
 from balrogutils.errors import InputError, ProductError
 from balrogutils.fitsfile import Plane, Table, write_images, write_tables
+from balrogutils.graph import Job
 from balrogutils.layout import Site
 from balrogutils.matching.positions import Reason, match_positions, nearest
 from balrogutils.matching.table import match_table, take_rows
@@ -253,4 +255,23 @@ def test_an_empty_truth_is_refused(tile):
     rows = fitsio.read(str(tile.tree.truth), ext=1)
     write_tables(tile.tree.truth, [Table("TRUTH", rows[:0])])
     with pytest.raises(ProductError, match="truth catalogue is empty"):
+        match(tile)
+
+
+def test_fits_of_groups_are_matched_where_they_are_there(tile):
+    groups = group_rows("exp", len(BANDS), 10)
+    groups["number"] = np.arange(1, 11)
+    groups["exp_mof_num_itr"] = 7
+    with Job("mof", tile).open({}) as step:
+        write_tables(tile.tree.fit("mof"), [Table("model_fits", groups)])
+        step.wrote(tile.tree.fit("mof"))
+    match(tile)
+    table = fitsio.read(str(tile.tree.match), ext=1)
+    found = table["match_reason"] == 0
+    assert set(table["meas_mof_exp_mof_num_itr"][found]) == {7}
+    assert table["meas_mof_exp_flux"].shape == table["meas_exp_flux"].shape
+    assert "meas_mof_number" not in table.dtype.names
+    groups["number"] += 1
+    write_tables(tile.tree.fit("mof"), [Table("model_fits", groups)])
+    with pytest.raises(ProductError, match=r"block 128|not as step mof left it"):
         match(tile)

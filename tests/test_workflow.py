@@ -8,7 +8,7 @@ TILE = "DES0239+0216"
 BANDS = "griz"
 # One base run and two realizations; a realization has inject in place of prep, and plan, truth and match.
 JOBS = {"prep": 4, "coadd": 12, "detection": 3, "catalog": 12, "meds": 12, "plan": 2, "inject": 8, "truth": 2, "sof": 3}
-JOBS |= {"match": 2}
+JOBS |= {"mof": 3, "match": 2}
 
 
 def counted(text):
@@ -69,10 +69,10 @@ def test_a_realization_more_is_a_realization_more(command):
 
 
 def test_the_base_run_alone(command):
-    done = command("snakemake", "-n", f"tile={TILE}", "--config", "realizations=none", "mode=71")
+    done = command("snakemake", "-n", f"tile={TILE}", "--config", "realizations=none", "mode=199")
     assert counted(done.stdout + done.stderr) == {
-        **{"prep": 4, "coadd": 4, "detection": 1, "catalog": 4, "meds": 4, "sof": 1},
-        **{f"tile={TILE}": 1, "total": 19},
+        **{"prep": 4, "coadd": 4, "detection": 1, "catalog": 4, "meds": 4, "sof": 1, "mof": 1},
+        **{f"tile={TILE}": 1, "total": 20},
     }
     refused = command("snakemake", "-n", f"tile={TILE}", "--config", "mode=71")
     assert refused.returncode == 2
@@ -102,7 +102,7 @@ def test_settings_reach_the_steps_that_obey_them_and_no_others(command, base):
     words = [f"galsim_config={mine}/bal_config_stars.yaml", f"sof_config={mine}/run-y3v02-sof.yaml", "seed=3"]
     done = command("snakemake", "-n", "-p", f"tile={TILE}", "--config", *words)
     shown = commands(done.stdout + done.stderr)
-    assert set(shown) == {"prep", "coadd", "detect", "meds", "inject", "sof", "match"}
+    assert set(shown) == {"prep", "coadd", "detect", "meds", "inject", "sof", "mof", "match"}
     for step, lines in shown.items():
         for line in lines:
             assert ("galsim_config=" in line) == (step == "inject")

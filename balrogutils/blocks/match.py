@@ -15,7 +15,7 @@ from balrogutils.errors import InputError, ProductError
 from balrogutils.fitsfile import Table, read_table, write_tables
 from balrogutils.graph import Job
 from balrogutils.injection.planning import UNITS
-from balrogutils.layout import TileTree
+from balrogutils.layout import MODE_BITS, TileTree
 from balrogutils.matching.positions import Reason, match_positions, nearest
 from balrogutils.matching.table import PER_BAND, SHARED, match_table
 from balrogutils.products import Step
@@ -79,19 +79,31 @@ def _measured(context: Context, bands: tuple[str, ...], wcs: ImageWCS, step: Ste
                 remedy="make all bands' catalogues again (mode 16)",
             )
         tables.append((f"_{band}", rows[list(PER_BAND)]))
-    path = tree.fit("sof")
-    fits = read_table(path, "model_fits")
-    if not np.array_equal(fits["number"], shared["NUMBER"]):
-        raise ProductError(
-            "the fits are not of the objects of the catalogues",
-            tile=context.tile,
-            file=path,
-            remedy="run block 64 again",
-        )
-    # Position and number come from the catalogue already.
-    keep = [name for name in fits.dtype.names or () if name not in ("ra", "dec", "number")]
-    tables.append(("", fits[keep]))
+    kinds = ["sof", *(["mof"] if Job("mof", context).manifest.is_file() else [])]
+    for kind in kinds:
+        path = tree.fit(kind)
+        if kind != "sof":
+            step.read(_need(context, path, "the catalogue of fits of groups", "make it (mode 128)"))
+        fits = read_table(path, "model_fits")
+        if not np.array_equal(fits["number"], shared["NUMBER"]):
+            raise ProductError(
+                "the fits are not of the objects of the catalogues",
+                tile=context.tile,
+                file=path,
+                remedy=f"run block {MODE_BITS[kind]} again",
+            )
+        # Position and number come from the catalogue already.
+        keep = [name for name in fits.dtype.names or () if name not in ("ra", "dec", "number")]
+        tables.append(("", fits[keep] if kind == "sof" else _renamed(fits[keep], kind)))
     return tables
+
+
+def _renamed(rows: Rows, prefix: str) -> Rows:
+    names = rows.dtype.names or ()
+    out = np.zeros(len(rows), dtype=[(f"{prefix}_{name}", rows.dtype[name]) for name in names])
+    for name in names:
+        out[f"{prefix}_{name}"] = rows[name]
+    return out
 
 
 def _samples(table: Rows, band: str, number: int, model: str) -> dict[str, Sample]:
