@@ -326,3 +326,18 @@ def test_block_without_its_inputs_says_which_block_makes_them(tmp_path, tile, co
     context.tree.image("r").unlink()
     with pytest.raises(ProductError, match="run block 16 first"):
         block.mof(context, 1)
+
+
+def test_turns_may_keep_to_own_pixels_for_some_rounds(tile):
+    """Also where a stamp has none of them."""
+    pars = {**EXP, "strategy": "turns", "mof": {"convergence_model": "exp", "min_useg_itr": 3}}
+    fitter = GroupFitter(Mof.model_validate(pars), BANDS)
+    with GroupSource(tile[0]) as source:
+        members = source.group([0, 1])
+    labels = tuple(
+        tuple(one if k else np.full_like(one, 2) for k, one in enumerate(band)) for band in members[0].labels
+    )
+    rows, _, _ = fitter(0, [replace(members[0], labels=labels), members[1]], np.array([[0, 1]]))
+    assert rows["flags"].tolist() == [0, 0]
+    errors = np.sqrt(np.diagonal(rows["exp_flux_cov"], axis1=1, axis2=2))
+    assert np.all(np.abs(rows["exp_flux"] - tile[1][:2]) < 4.0 * errors + 0.01 * tile[1][:2])
