@@ -1,5 +1,6 @@
 # make tile [TILE=DES0239+0216] [CORES=2]   everything for one tile, from a bare machine on
 # make test                                 the tests of every commit; test-long, science by hand
+# make bench [NGMIX=PYTHON] [MEDS=PYTHON]   the table of speed, beside interpreters that have ngmix, the original meds
 
 TILE ?= DES0239+0216
 CORES ?= $(shell nproc)
@@ -11,10 +12,10 @@ export BALROG_BASE := $(CURDIR)
 export PATH := $(CURDIR)/$(BIN):$(CURDIR)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install debian archive tile lint types test test-long science clean
+.PHONY: help install debian archive tile lint types test test-long science bench clean
 
 help:
-	@sed -n '1,2s/^# //p' Makefile
+	@sed -n '1,3s/^# //p' Makefile
 	@echo "make install archive lint clean            the parts"
 
 install: $(STAMP)
@@ -49,6 +50,9 @@ test-long: $(STAMP)
 
 science: $(STAMP)
 	pytest -m science -rP
+
+bench: $(STAMP)
+	python benchmarks/speed.py $(if $(NGMIX),--ngmix $(NGMIX)) $(if $(MEDS),--meds $(MEDS))
 
 clean:
 	rm -rf $(VENV) run .snakemake

@@ -33,11 +33,12 @@ _BITS = {
     "meds": (MODE_BITS["meds"], MODE_BITS["injected meds"]),
     "sof": (MODE_BITS["sof"], MODE_BITS["sof"]),
     "mof": (MODE_BITS["mof"], MODE_BITS["mof"]),
+    "mcal": (MODE_BITS["mcal"], MODE_BITS["mcal"]),
     "match": (0, MODE_BITS["match"]),
 }
 # External programs whose version can change a step's products.
 _TOOLS = {"coadd": ("swarp",), "catalog": ("sextractor",), "meds": ("fpack",)}
-_PER_TILE = frozenset(("plan", "truth", "sof", "mof", "match"))
+_PER_TILE = frozenset(("plan", "truth", "sof", "mof", "mcal", "match"))
 
 AVAILABLE_MODE = sum({bit for pair in _BITS.values() for bit in pair})
 """Every mode bit whose block exists in this version."""
@@ -75,6 +76,7 @@ class Job:
             "truth": lambda: tree.truth,
             "sof": lambda: tree.fit("sof"),
             "mof": lambda: tree.fit("mof"),
+            "mcal": lambda: tree.fit("mcal"),
             "match": lambda: tree.match,
         }[self.step]()
 
@@ -172,6 +174,8 @@ def _predecessors(job: Job) -> list[Job]:
         return [Job("meds", here, other) for other in here.bands]
     if job.step == "mof":
         return [Job(step, here, other) for step in ("meds", "coadd") for other in here.bands]
+    if job.step == "mcal":
+        return [*(Job("meds", here, other) for other in here.bands), Job("mof", here)]
     if job.step == "match":
         catalogs = [Job("catalog", at, other) for at in (here, base) for other in here.bands]
         images = [Job("coadd", at, other) for at in (here, base) for other in here.bands]
@@ -192,10 +196,10 @@ def _files(job: Job) -> list[Path]:
     if job.step == "meds":
         return [here.desmeds_file]
     if job.step == "plan":
-        return [here.galsim_file, *here.injection.input.files(here.site.base, here.tile)]
+        return [here.galsim_file, *here.injection.files(here.site.base, here.tile)]
     if job.step == "inject":
         return [here.galsim_file]
-    if job.step in ("sof", "mof"):
+    if job.step in ("sof", "mof", "mcal"):
         return [here.fit_file(job.step)]
     return []
 
@@ -329,6 +333,10 @@ def _check_settings(context: Context, mode: int) -> None:
         from balrogutils.settings.mof import Mof
 
         Mof.load(context.fit_file("mof"), context.campaign).bands(context.bands)
+    if mode & MODE_BITS["mcal"]:
+        from balrogutils.settings.mcal import Mcal
+
+        Mcal.load(context.fit_file("mcal"), context.campaign).bands(context.bands)
 
 
 def installation_tiles(installation: Installation, words: list[str]) -> list[str]:

@@ -283,10 +283,18 @@ class TileTree:
         """Truth catalogue of a realization."""
         return self.dir / f"{self.tile}_{self.realization}_balrog_truth_cat.fits"
 
+    def truth_of(self, inj_type: str) -> Path:
+        """Truth catalogue of one kind of object, under the name the old pipeline gave it."""
+        return self.dir / f"{self.tile}_{self.realization}_balrog_truth_cat_{inj_type}.fits"
+
     @property
     def truth_chips(self) -> Path:
         """Truth per object and chip, all bands."""
         return self.dir / f"{self.tile}_{self.realization}_balrog_truth_chips.fits"
+
+    def replay(self, bal_id: int, chip: str) -> Path:
+        """One injected object drawn again on one chip."""
+        return self.dir / "replay" / f"{self.tile}_{self.realization}_{bal_id}_{chip}.fits"
 
     # fits and matching
     def fit_run(self, kind: str) -> str:

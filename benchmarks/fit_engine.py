@@ -1,4 +1,4 @@
-"""Time PSF and model fits: `python benchmarks/fit_engine.py [OBJECTS]`.
+"""Time PSF and model fits: `python benchmarks/fit_engine.py [OBJECTS] [--json]`.
 
 CPU ms per object in one process, on the scene of the targets: 48 x 48 stamps, 4 bands of 6 epochs, Moffat PSFs on
 41 x 41 stamps. Where ngmix is importable it fits the same stamps in the same run and the ratios are shown.
@@ -6,7 +6,9 @@ CPU ms per object in one process, on the scene of the targets: 48 x 48 stamps, 4
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
+import json
 import logging
 import sys
 import time
@@ -220,12 +222,18 @@ def _theirs(objects: list[Simulated]) -> dict[str, float]:
     return found
 
 
-def main() -> None:
-    """Print the table."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    objects = [simulate(seed) for seed in range(count)]
+def main(words: list[str]) -> None:
+    """Print the table, or with ``--json`` the numbers: {"ours": ..., "ngmix": ...}."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("objects", type=int, nargs="?", default=20)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(words)
+    objects = [simulate(seed) for seed in range(options.objects)]
     ours = _ours(objects)
     theirs = _theirs(objects) if importlib.util.find_spec("ngmix") else {}
+    if options.json:
+        sys.stdout.write(json.dumps({"ours": ours, "ngmix": theirs}) + "\n")
+        return
     _log.info("%-20s %10s %10s %10s %8s", "CPU ms per object", "balrog", "target", "ngmix", "ratio")
     for name, value in ours.items():
         peer = theirs.get(name)
@@ -241,4 +249,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    main()
+    main(sys.argv[1:])

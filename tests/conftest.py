@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+# One thread for every numerical library, as in the command line, and before any of them is loaded.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import pytest  # noqa: E402
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 REAL_TILE = "DES1226+2527"
@@ -16,7 +20,7 @@ REAL_TILE = "DES1226+2527"
 def base(tmp_path):
     """A BALROG_BASE of its own: the checkout's configuration, copied so that a test may edit it, and empty archives."""
     root = tmp_path / "base dir"
-    for name in ("etc", "desmeds-config", "sof-config", "mof-config", "inputs"):
+    for name in ("etc", "desmeds-config", "sof-config", "mof-config", "shr-config", "inputs"):
         shutil.copytree(CHECKOUT / name, root / name, ignore=shutil.ignore_patterns("images", "calib"))
     for archive in ("synthetic", "decam"):
         (root / "run" / "archive" / archive).mkdir(parents=True)

@@ -114,10 +114,15 @@ class ScienceRun:
 
     def figures(self, name, header, rows):
         """Keep a table as Markdown, and show it."""
-        lines = [list(map(str, header)), ["---"] * len(header), *([str(cell) for cell in row] for row in rows)]
-        text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        (self.directory / "figures" / f"{name}.md").write_text(text + "\n")
-        sys.stdout.write(f"\n{name}\n{text}\n")
+        write_figures(self.directory / "figures", name, header, rows)
+
+
+def write_figures(directory, name, header, rows):
+    """Write a table as Markdown into a directory, and show it."""
+    lines = [list(map(str, header)), ["---"] * len(header), *([str(cell) for cell in row] for row in rows)]
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    (directory / f"{name}.md").write_text(text + "\n")
+    sys.stdout.write(f"\n{name}\n{text}\n")
 
 
 def robust_width(values):

@@ -6,7 +6,10 @@ import sys
 
 import pytest
 
-COMMANDS = ("archive", "prep", "coadd", "detect", "meds", "inject", "sof", "mof", "match", "summary")
+COMMANDS = (
+    *("archive", "prep", "coadd", "detect", "meds", "inject", "sof", "mof", "mcal", "match", "summary"),
+    *("audit", "replay"),
+)
 
 
 def test_help_lists_a_subcommand_per_block(command):

@@ -12,7 +12,8 @@ from balrogutils.blocks.inject import inject, plan, truth
 from balrogutils.context import Context
 from balrogutils.errors import ConfigError, InjectionError, InputError, ProductError
 from balrogutils.fitsfile import Table, read_header, read_image, read_table, write_tables
-from balrogutils.injection import chips
+from balrogutils.injection import imagefile
+from balrogutils.injection.audit import HEADER_KEY
 from balrogutils.injection.flags import OUTCOME_DTYPE, ChipFlag, Outcome
 from balrogutils.injection.truth import combine
 from balrogutils.products import read_manifest
@@ -82,7 +83,7 @@ def test_only_the_image_plane_differs_and_only_under_stamps(injected):
                         {
                             c["name"]: c["value"]
                             for c in h.read_header().records()
-                            if c["name"] not in ("CHECKSUM", "DATASUM")
+                            if c["name"] not in ("CHECKSUM", "DATASUM", HEADER_KEY)
                         }
                         for h in (one, two)
                     ]
@@ -112,7 +113,7 @@ def test_gained_flux_is_the_truth(injected):
             new, old = (read_image(at.nullwt(band, name), "SCI").astype("f8") for at in (tree, context.base_tree))
             asked = dict(zip(table["bal_id"], table[f"flux_{band}"] * 10 ** (0.4 * (zp - 30)), strict=True))
             whole = (here["flags"] & ChipFlag.CLIPPED_BY_EDGE) == 0
-            expected = sum(asked[i] for i in here["bal_id"][whole]) + here["flux_drawn"][~whole].sum()
+            expected = sum(asked[i] for i in here["bal_id"][whole]) + here["flux_on_chip"][~whole].sum()
             slack = 1e-4 * here["flux_expected"].sum() + 5 * np.sqrt(np.sum(np.spacing(np.abs(new).astype("f4")) ** 2))
             assert abs((new - old).sum() - here["noise_drawn"].sum() - expected) < slack
             # The noise is as large as it should be: 5 sigma of its own variance.
@@ -215,7 +216,7 @@ def test_a_pixel_that_is_no_number_stays_one_and_is_no_error(tmp_path, caplog):
 def test_the_audit_catches_an_image_that_is_not_what_truth_says(tmp_path, monkeypatch, damage):
     context = make_tile(tmp_path, INPUTS, configuration())
     plan(context)
-    honest = chips._draw_all
+    honest = imagefile.render_all
 
     def lying(*arguments):
         outcome, light, peaks = honest(*arguments)
@@ -227,7 +228,7 @@ def test_the_audit_catches_an_image_that_is_not_what_truth_says(tmp_path, monkey
             outcome["flux_drawn"] *= 1.001
         return outcome, light, peaks
 
-    monkeypatch.setattr(chips, "_draw_all", lying)
+    monkeypatch.setattr(imagefile, "render_all", lying)
     with pytest.raises(InjectionError) as caught:
         inject(context, "g")
     assert caught.value.where["chip"] == chip_name("g", 1)
@@ -256,7 +257,7 @@ def test_truth_refuses_outcomes_of_another_plan(tmp_path):
     context.tree.manifest("plan").unlink()
     with fitsio.FITS(str(context.tree.plan), "rw", clobber=True) as fits:
         fits.write_table(rows, extname="PLAN")
-    with pytest.raises(InjectionError, match="not those of the plan"):
+    with pytest.raises(InjectionError, match="not those of the truth"):
         truth(context)
 
 
@@ -344,7 +345,7 @@ def test_outcome_of_an_object_over_all_chips():
     chips_of = np.zeros(len(made), OUTCOME_DTYPE)
     for row, (bal_id, band, flags, share) in zip(chips_of, made, strict=True):
         row["bal_id"], row["band"], row["flags"] = bal_id, band, flags | ChipFlag.DRAWN
-        row["flux_expected"], row["flux_drawn"] = 10.0, 10.0 * share
+        row["flux_expected"], row["flux_on_chip"] = 10.0, 10.0 * share
     planned = np.zeros(5, [("bal_id", "i8")])
     planned["bal_id"] = [5, 4, 3, 2, 1]
     assert list(combine(planned, chips_of, ("g", "r"))) == [

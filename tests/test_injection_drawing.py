@@ -31,7 +31,8 @@ def drawn(row, wcs, at=(130.3, 128.8), flux=1000.0, psf=None):
     psf = psf or psf_model()
     reach = profiles.light_radius(*(row[name] for name in profiles.PARAMETERS))
     local = wcs.galsim.local(image_pos=galsim.PositionD(at[1] + 1, at[0] + 1))
-    return drawing.draw(row, at, drawing.stamp_half(reach, psf, local), psf, wcs, flux, GS)
+    profile = None if row["model"] == "star" else profiles.profile(*(row[name] for name in profiles.PARAMETERS))
+    return drawing.draw(row, profile, at, drawing.stamp_half(reach, psf, local), psf, wcs, flux, GS)
 
 
 def moments(stamp, wcs, at):

@@ -11,8 +11,8 @@ from balrogutils.archive.geometry import Geometry
 from balrogutils.errors import InjectionError, InputError
 from balrogutils.fitsfile import Table, read_table, write_tables
 from balrogutils.injection import positions
-from balrogutils.injection.catalogs import load
 from balrogutils.injection.planning import make_plan
+from balrogutils.injection.sources.loading import load
 from balrogutils.settings.injection import Injection
 from balrogutils.settings.sampling import Positions
 from balrogutils.settings.yamlfile import parse

@@ -68,7 +68,7 @@ def measure(science, realizations, poisson):
     found = {"chips": [], "wings": [], "objects": []}
     for realization in realizations:
         for chip in chips(science, realization):
-            true = chip.rows["flux_drawn"].sum()
+            true = chip.rows["flux_on_chip"].sum()
             # Of objects that reach the chip with a wing only, light of either sign: its variance is in the table.
             noise = chip.rows["poisson_variance"].sum() if poisson else 0.0
             centred = (chip.rows["flags"] & ChipFlag.CENTRE_ON_CHIP).any()

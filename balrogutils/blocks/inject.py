@@ -5,50 +5,31 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from balrogutils.archive.geometry import Geometry
+from balrogutils.blocks.recipe import recipe_of, settings_of
 from balrogutils.context import Context
-from balrogutils.errors import BalrogError, ConfigError, InjectionError, InputError
+from balrogutils.errors import BalrogError, InjectionError
 from balrogutils.fitsfile import Table, read_table, write_tables
 from balrogutils.graph import Job
-from balrogutils.injection import profiles
-from balrogutils.injection.catalogs import load
+from balrogutils.injection import audit
 from balrogutils.injection.flags import OUTCOME_UNITS, ChipFlag
 from balrogutils.injection.planning import UNITS, make_plan, plan_bands, read_plan
+from balrogutils.injection.sources.loading import load
 from balrogutils.injection.truth import truth_table
-from balrogutils.products import link_or_copy
+from balrogutils.products import Step, link_or_copy
 from balrogutils.progress import track
 from balrogutils.settings.injection import Injection
+
+if TYPE_CHECKING:
+    from balrogutils.injection.placing import Masked
 
 __all__ = ["inject", "plan", "truth"]
 
 _log = logging.getLogger(__name__)
-
-
-def _settings(context: Context) -> tuple[Injection, int, str]:
-    """Return the injection configuration, the seed in force and the realization.
-
-    Raises
-    ------
-    InputError
-        In a base run, or when the configuration is for another medsconf.
-    """
-    if context.realization is None:
-        raise InputError(
-            "injection makes realizations, and none is named", tile=context.tile, remedy="name one with --realization"
-        )
-    settings = context.injection
-    if settings.image.version not in (None, context.site.medsconf):
-        raise ConfigError(
-            f"image.version is {settings.image.version}, but medsconf is {context.site.medsconf}",
-            file=context.galsim_file,
-            key="image.version",
-            remedy="remove the key",
-        )
-    own = settings.image.random_seed
-    return settings, context.seed if own is None else own, context.realization
 
 
 def plan(context: Context) -> None:
@@ -64,25 +45,39 @@ def plan(context: Context) -> None:
     BalrogError
         When the configuration, a catalogue or the geometry is missing or wrong, or a type of object gets no position.
     """
-    settings, seed, realization = _settings(context)
+    settings, seed, realization = settings_of(context)
     tree, base = context.tree, context.base_tree
     bands = settings.bands(context.bands, context.galsim_file)
     config = settings.model_dump(mode="json")
     with Job("plan", context).open(config, {"injection": seed}) as step:
         step.read(context.galsim_file, *filter(Path.is_file, [base.geometry]))
         geometry = Geometry.read(base.geometry)
-        types = [item.type for item in settings.gal.items]
+        root = context.site.base
+        types = [item.type for item in settings.gal.items if not item.native]
         try:
-            catalogs = {name: load(name, settings, context.site.base, context.tile, bands) for name in types}
-            step.read(*(catalog.file for catalog in catalogs.values()))
-            rows = make_plan(settings, catalogs, geometry, bands, seed, realization)
+            catalogs = {name: load(name, settings, root, context.tile, bands) for name in types}
+            step.read(*settings.files(root, context.tile))
+            masked = _masks(context, bands, step) if settings.image.avoid.masked else None
+            rows = make_plan(settings, catalogs, geometry, bands, seed, realization, root, masked)
         except BalrogError as error:
             error.locate(file=context.galsim_file)
             raise
         write_tables(tree.plan, [Table("PLAN", rows, UNITS)])
         link_or_copy(base.geometry, tree.geometry)
         step.wrote(tree.plan, tree.geometry)
-        step.count(objects=len(rows), **{name: int(np.sum(rows["inj_type"] == name)) for name in types})
+        kinds = dict.fromkeys(str(name) for name in rows["inj_type"])
+        step.count(objects=len(rows), **{name: int(np.sum(rows["inj_type"] == name)) for name in kinds})
+
+
+def _masks(context: Context, bands: tuple[str, ...], step: Step) -> Masked:
+    """Return what says which sky positions have zero weight on every exposure of some band."""
+    from balrogutils.injection import listing
+    from balrogutils.injection.masking import masked
+
+    base, tree = context.base_tree, context.tree
+    chips = {band: listing.base_chips(base, tree, band) for band in bands}
+    step.read(*(chip.base for one in chips.values() for chip in one))
+    return lambda sky: masked(sky, chips)
 
 
 def inject(context: Context, band: str) -> None:
@@ -102,12 +97,10 @@ def inject(context: Context, band: str) -> None:
         the chip is not written then, and no list of the band.
     """
     # GalSim is for this step only; planning and telling the truth start faster without it.
-    import galsim
-
     from balrogutils.injection import listing
-    from balrogutils.injection.chips import Recipe, inject_chip
+    from balrogutils.injection.imagefile import inject_chip
 
-    settings, seed, realization = _settings(context)
+    settings, seed, realization = settings_of(context)
     tree, base = context.tree, context.base_tree
     config = settings.model_dump(mode="json")
     started = time.monotonic()
@@ -119,14 +112,15 @@ def inject(context: Context, band: str) -> None:
             # A band that the configuration leaves out stays as it is.
             _log.info("%s %s realization %s: nothing is injected into this band", context.tile, band, realization)
             rows = rows[:0]
-        reach = np.array([profiles.light_radius(*(row[name] for name in profiles.PARAMETERS)) for row in rows])
-        given = settings.stamp.gsparams.model_dump(exclude_none=True)
-        recipe = Recipe(galsim.GSParams(**given), settings.poisson, seed, context.tile, realization)
+        recipe, shapes = recipe_of(context, settings, seed, realization)
+        reach = np.array([shapes.reach(row) for row in rows])
         chips = listing.base_chips(base, tree, band)
         outcomes = []
         for chip in track(chips, f"{context.tile} {band} realization {realization}: injection", unit="CCDs"):
             step.read(chip.base, chip.psf_file)
-            outcomes.append(inject_chip(chip, rows, reach, recipe))
+            if "BKG" in (settings.blank or "") and chip.background is not None:
+                step.read(chip.background)
+            outcomes.append(inject_chip(chip, rows, reach, recipe, shapes))
             link_or_copy(chip.target, tree.injected(band, chip.name))
             step.wrote(chip.target, tree.injected(band, chip.name))
         for read, wrote in (listing.write_psfs(base, tree, band), listing.write_lists(base, tree, band)):
@@ -157,7 +151,7 @@ def truth(context: Context) -> None:
     BalrogError
         When the plan or a band's outcome is missing, or they do not belong together.
     """
-    settings, seed, realization = _settings(context)
+    settings, seed, realization = settings_of(context)
     tree = context.tree
     config = settings.model_dump(mode="json")
     with Job("truth", context).open(config, {"injection": seed}) as step:
@@ -168,6 +162,7 @@ def truth(context: Context) -> None:
         outcomes = {band: read_table(tree.outcome(band), "CHIPS") for band in bands}
         try:
             table, chips = truth_table(rows, outcomes)
+            audit.require(audit.check_truth(table, chips))
         except InjectionError as error:
             raise InjectionError(
                 error.message, tile=context.tile, band=error.where.get("band"), file=tree.truth, remedy=error.remedy
@@ -176,6 +171,10 @@ def truth(context: Context) -> None:
         write_tables(tree.truth, [Table("TRUTH", table, UNITS, cards)])
         write_tables(tree.truth_chips, [Table("CHIPS", chips, OUTCOME_UNITS, cards)])
         step.wrote(tree.truth, tree.truth_chips)
+        for kind in dict.fromkeys(str(name) for name in table["inj_type"]):
+            mine = table[table["inj_type"] == kind]
+            write_tables(tree.truth_of(kind), [Table("TRUTH", mine, UNITS, {**cards, "NOBJECTS": len(mine)})])
+            step.wrote(tree.truth_of(kind))
         good = int(np.sum(table["outcome"] == 0))
         step.count(objects=len(table), good=good, flagged=len(table) - good, stamps=len(chips))
     _log.info(
@@ -194,8 +193,8 @@ def _cards(context: Context, settings: Injection, rows: np.ndarray, seed: int) -
         "DATAVERS": context.site.medsconf,
         "CONFFILE": context.galsim_file.name,
         "INJBANDS": "".join(plan_bands(rows)),
-        "INJTYPES": ",".join(item.type for item in settings.gal.items),
-        "POSSAMPL": ",".join(getattr(image.pos_sampling, name).type for name in settings.inputs),
+        "INJTYPES": ",".join(item.label if item.native else item.type for item in settings.gal.items),
+        "POSSAMPL": ",".join(settings.positions(name).type for name in settings.inputs),
         "NOBJECTS": len(rows),
         "INJSEED": seed,
         "POISSON": int(settings.poisson),

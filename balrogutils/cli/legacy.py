@@ -14,10 +14,10 @@ import click
 
 from balrogutils.context import Installation
 from balrogutils.errors import BalrogError, InputError
-from balrogutils.graph import Job
+from balrogutils.graph import Job, needs
 from balrogutils.layout import FIT_CONFIGS, MODE_BITS
 
-__all__ = ["MedsBase", "balrog_base", "mof_megamixer", "sof_megamixer"]
+__all__ = ["MedsBase", "balrog_base", "mcal_megamixer", "mof_megamixer", "sof_megamixer"]
 
 _OPTIONS = {"help_option_names": ["-h", "--help"]}
 
@@ -128,6 +128,10 @@ def _megamixer(kind: str) -> click.Command:
 
 sof_megamixer = _megamixer("sof")
 mof_megamixer = _megamixer("mof")
+mcal_megamixer = _megamixer("mcal")
+
+
+_NEEDED = {"meds": "a MEDS file", "coadd": "a coadd", "mof": "a MOF catalogue"}
 
 
 def _fit(kind: str, config: str, tile: str, cores: int) -> None:
@@ -141,10 +145,10 @@ def _fit(kind: str, config: str, tile: str, cores: int) -> None:
     context = Installation.load(overrides, environment).context(tile, place.realization)
     job = Job(kind, context)
     context.fit_file(kind)  # refused here when it is not there
-    for need in (Job("meds", context, band) for band in context.bands):
+    for need in needs(job)[0]:
         if not need.manifest.is_file():
             raise InputError(
-                f"the fits need a MEDS file that is not there; block {need.bit} makes it",
+                f"the fits need {_NEEDED[need.step]} that is not there; block {need.bit} makes it",
                 tile=tile,
                 band=need.band,
                 file=need.product,

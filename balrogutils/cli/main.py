@@ -11,6 +11,7 @@ import click
 
 from balrogutils import __version__
 from balrogutils.cli.adopt import adopt
+from balrogutils.cli.injection import audit, replay
 from balrogutils.cli.reporting import chosen_bands, parse_overrides, reporting
 from balrogutils.cli.upkeep import repair, verify
 from balrogutils.errors import InputError, did_you_mean
@@ -206,6 +207,24 @@ def mof(tile: str, realization: str | None, workers: int, overrides: tuple[str, 
 
 @main.command()
 @_tile_command(realizations=True, bands=False)
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Processes to use; the results do not depend on it.",
+)
+def mcal(tile: str, realization: str | None, workers: int, overrides: tuple[str, ...], log: Path | None) -> None:
+    """Block 256: metacal, shapes of every object on images sheared by a known amount."""
+    with reporting(log):
+        context = _context(tile, realization, overrides)
+        from balrogutils.blocks import mcal as block
+
+        block.mcal(context, workers)
+
+
+@main.command()
+@_tile_command(realizations=True, bands=False)
 def match(tile: str, realization: str | None, overrides: tuple[str, ...], log: Path | None) -> None:
     """Block 1024: truth matched to measurement. All realizations when none is named."""
     with reporting(log):
@@ -265,6 +284,8 @@ def summary(tiles: tuple[str, ...], json_path: Path | None, overrides: tuple[str
 
 
 main.add_command(adopt)
+main.add_command(audit)
+main.add_command(replay)
 main.add_command(verify)
 main.add_command(repair)
 

@@ -1,27 +1,42 @@
-"""Moments: weighted by a Gaussian, adaptive, and the flux of a mixture in a Gaussian aperture (M 3.9, 4.6, 4.7)."""
+"""Moments as sums over pixels, on any number of epochs and bands; weighted by a Gaussian; aperture fluxes (M 3.9, 4.6).
+
+A moment is a sum of pixels times weights, so its covariance in uncorrelated noise is exact. Each epoch has moments of
+its own; those of a band, and of all bands, are means weighted by the inverse variance of the flux moment.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from balrogutils.errors import FitError
 from balrogutils.fitting.flags import FitFlag
 from balrogutils.fitting.observation import Observation
 
-__all__ = ["AdaptiveOptions", "Moments", "adaptive_moments", "aperture_flux", "gauss_moments"]
+__all__ = ["NSUM", "Kernels", "Moments", "aperture_flux", "gauss_kernels", "gauss_moments", "linear_moments", "unknown"]
 
 F64 = NDArray[np.float64]
+Kernels = Sequence[Sequence[F64]]
+"""Weights [NSUM, nrow, ncol] of the pixels of each epoch, by band."""
+
+NSUM = 6
+FWHM_TO_SIGMA = 1.0 / (2.0 * math.sqrt(2.0 * math.log(2.0)))
+# Weighted by the square of the flux weight: what pixels without a value may hold of it.
+MAX_MISSING = 0.05
 
 
 class Moments(NamedTuple):
-    """Moments of one stamp.
+    """Moments of one object.
 
-    flags : `FitFlag` bits; v, u (arcsec), e1, e2, size (T, arcsec^2) : of the weighted profile, or of the weight for
-    adaptive moments; flux and its error : sums under the weight, for adaptive moments the flux of the Gaussian, image
-    units; rho4 : fourth moment, 2 for a Gaussian, of adaptive moments alone.
+    flags : `FitFlag` bits; v, u : centroid, arcsec; e1, e2, e_cov [2, 2] : distortion, |e| = (a^2 - b^2) / (a^2 + b^2);
+    size, size_err : T, arcsec^2; flux, flux_err [nband] : image units; s2n : of the mean flux; sums [6], sums_cov
+    [6, 6] : means over epochs and bands of the sums of 1, r^2, u^2 - v^2, 2 u v, v, u; rho4 : fourth moment, 2 for a
+    Gaussian, of adaptive moments alone. Shape, size and centroid are not numbers where flags are set; the sums, and
+    the fluxes, are linear in the pixels and have no way to fail but without any.
     """
 
     flags: int
@@ -29,138 +44,158 @@ class Moments(NamedTuple):
     u: float
     e1: float
     e2: float
+    e_cov: F64
     size: float
-    flux: float
-    flux_err: float
+    size_err: float
+    flux: F64
+    flux_err: F64
+    s2n: float
+    sums: F64
+    sums_cov: F64
     rho4: float = math.nan
 
 
-class AdaptiveOptions(NamedTuple):
-    """Limits: iterations, shift of the centre (arcsec), change of e, fractional change of T."""
-
-    maxiter: int = 200
-    shift: float = 5.0
-    etol: float = 1e-5
-    ttol: float = 1e-3
-
-
-def _failed(flags: FitFlag) -> Moments:
-    return Moments(int(flags), *[math.nan] * 7)
+def unknown(flags: int, nband: int) -> Moments:
+    """Return moments that could not be measured at all."""
+    nan, bands = math.nan, np.full(nband, math.nan)
+    pair, sums = np.full((2, 2), nan), np.full(NSUM, nan)
+    return Moments(
+        int(flags), nan, nan, nan, nan, pair, nan, nan, bands, bands, nan, sums, np.full((NSUM, NSUM), math.nan)
+    )
 
 
-def _pixels(epoch: Observation) -> tuple[F64, F64, F64, F64]:
-    """Return v, u, values and variances of the pixels that are used."""
-    rows, cols = np.nonzero(np.asarray(epoch.weight) > 0.0)
-    v, u = epoch.wcs.sky(rows, cols)
-    values = np.asarray(epoch.image, float)[rows, cols]
-    return np.asarray(v), np.asarray(u), values, 1.0 / np.asarray(epoch.weight, float)[rows, cols]
+def _ratio_cov(sums: F64, cov: F64, above: Sequence[int], below: int) -> F64:
+    """Return the covariance of ratios of sums to one of them, to first order."""
+    slopes = np.zeros((len(above), sums.size))
+    for k, index in enumerate(above):
+        slopes[k, index] = 1.0 / sums[below]
+        slopes[k, below] = -sums[index] / sums[below] ** 2
+    return np.asarray(slopes @ cov @ slopes.T)
 
 
-def gauss_moments(epoch: Observation, fwhm: float) -> Moments:
-    """Return moments weighted by a round Gaussian of peak 1 at the centre of the WCS.
+def _epoch_sums(epoch: Observation, kernel: F64) -> tuple[F64, F64, float] | None:
+    """Return sums, covariance, and the part of the flux weight that is missing; None without a pixel."""
+    weight = np.asarray(epoch.weight, float).ravel()
+    used = weight > 0.0
+    if not used.any():
+        return None
+    flat = kernel.reshape(kernel.shape[0], -1)
+    power = float(flat[0] @ flat[0])
+    if used.all():
+        values, variance, missing = np.asarray(epoch.image, float).ravel(), 1.0 / weight, 0.0
+    else:
+        missing = float((flat[0, ~used] ** 2).sum()) / power
+        flat, variance = flat[:, used], 1.0 / weight[used]
+        values = np.asarray(epoch.image, float).ravel()[used]
+    return flat @ values, (flat * variance) @ flat.T, missing
+
+
+def linear_moments(
+    bands: Sequence[Sequence[Observation]], kernels: Kernels, *, max_missing: float = MAX_MISSING
+) -> Moments:
+    """Return the moments of one object by the weights of its pixels.
 
     Parameters
     ----------
-    epoch : Observation
-        One stamp.
+    bands : sequence of sequences of Observation
+        Epochs of each band. Pixels of weight 0 are left out.
+    kernels : sequence of sequences of ndarray, shape (6, nrow, ncol)
+        Weights for the sums of 1, r^2, u^2 - v^2, 2 u v, v, u.
+    max_missing : float
+        An epoch whose pixels of weight 0 hold a larger part of the square of the flux weight is not used.
+
+    Returns
+    -------
+    Moments
+        ZERO_DOF where a band has no usable epoch; NONPOS_FLUX, NONPOS_SIZE where shape or size has no meaning;
+        LM_FUNC_NOTFINITE where a used pixel is not finite.
+    """
+    sums, covs = [], []
+    for epochs, own in zip(bands, kernels, strict=True):
+        total, cov, weights = np.zeros(NSUM), np.zeros((NSUM, NSUM)), 0.0
+        for epoch, kernel in zip(epochs, own, strict=True):
+            found = _epoch_sums(epoch, kernel)
+            if found is None or found[2] > max_missing:
+                continue
+            inverse = 1.0 / found[1][0, 0]
+            total += inverse * found[0]
+            cov += inverse**2 * found[1]
+            weights += inverse
+        if not weights > 0.0:
+            return unknown(FitFlag.ZERO_DOF, len(bands))
+        sums.append(total / weights)
+        covs.append(cov / weights**2)
+    if not sums:
+        return unknown(FitFlag.ZERO_DOF, 0)
+    by_band, cov_by_band = np.array(sums), np.array(covs)
+    if not (np.all(np.isfinite(by_band)) and np.all(np.isfinite(cov_by_band))):
+        return unknown(FitFlag.LM_FUNC_NOTFINITE, len(bands))
+    inverse = 1.0 / cov_by_band[:, 0, 0]
+    share = inverse / inverse.sum()
+    mean, mean_cov = share @ by_band, np.tensordot(share**2, cov_by_band, 1)
+    flux, flux_err = by_band[:, 0], np.sqrt(cov_by_band[:, 0, 0])
+    s2n = float(mean[0] / math.sqrt(mean_cov[0, 0]))
+    blank = unknown(0, len(bands))._replace(flux=flux, flux_err=flux_err, s2n=s2n, sums=mean, sums_cov=mean_cov)
+    if not mean[0] > 0.0:
+        return blank._replace(flags=int(FitFlag.NONPOS_FLUX))
+    if not mean[1] > 0.0:
+        return blank._replace(flags=int(FitFlag.NONPOS_SIZE))
+    size_err = math.sqrt(_ratio_cov(mean, mean_cov, [1], 0)[0, 0])
+    return blank._replace(
+        v=float(mean[4] / mean[0]),
+        u=float(mean[5] / mean[0]),
+        e1=float(mean[2] / mean[1]),
+        e2=float(mean[3] / mean[1]),
+        e_cov=_ratio_cov(mean, mean_cov, [2, 3], 1),
+        size=float(mean[1] / mean[0]),
+        size_err=size_err,
+    )
+
+
+def gauss_kernels(
+    bands: Sequence[Sequence[Observation]], fwhm: float, center: tuple[float, float] = (0.0, 0.0)
+) -> list[list[F64]]:
+    """Return the weights of moments under a round Gaussian of peak 1.
+
+    Parameters
+    ----------
+    bands : sequence of sequences of Observation
+        Epochs of each band.
     fwhm : float
-        Of the weight, arcsec.
+        Of the Gaussian, arcsec.
+    center : (float, float)
+        Where it stands and the moments count from: (v, u) in arcsec from the centre of each WCS.
+
+    Raises
+    ------
+    FitError
+        When the width is not positive.
+    """
+    if not (fwhm > 0.0 and math.isfinite(fwhm)):
+        raise FitError(f"the weight has no width: FWHM {fwhm}", key="fwhm", remedy="1.2 arcsec is customary")
+    variance = (fwhm * FWHM_TO_SIGMA) ** 2
+    return [[_gauss_kernel(epoch, variance, center) for epoch in epochs] for epochs in bands]
+
+
+def _gauss_kernel(epoch: Observation, variance: float, center: tuple[float, float]) -> F64:
+    nrow, ncol = epoch.image.shape
+    v, u = epoch.wcs.sky(np.arange(nrow)[:, None], np.arange(ncol)[None, :])
+    v, u = v - center[0], u - center[1]
+    vv, uu = v * v, u * u
+    weight = np.exp(-0.5 / variance * (vv + uu))
+    return np.array([weight, (vv + uu) * weight, (uu - vv) * weight, 2.0 * u * v * weight, v * weight, u * weight])
+
+
+def gauss_moments(
+    bands: Sequence[Sequence[Observation]], fwhm: float, center: tuple[float, float] = (0.0, 0.0)
+) -> Moments:
+    """Return moments weighted by a round Gaussian; parameters as in `gauss_kernels`.
 
     Notes
     -----
-    The moments are those of object times weight: for a Gaussian 1 / T = 1 / T_object + 1 / T_weight.
+    The moments are those of object times weight, PSF included: for a Gaussian 1 / T = 1 / T_object + 1 / T_weight.
     """
-    v, u, values, variances = _pixels(epoch)
-    if not values.size:
-        return _failed(FitFlag.ZERO_DOF)
-    size = 2.0 * (fwhm / (2.0 * math.sqrt(2.0 * math.log(2.0)))) ** 2
-    weight = np.exp(-(v * v + u * u) / size)
-    terms = np.array([v, u, u * u - v * v, 2.0 * u * v, u * u + v * v, np.ones_like(v)]) * weight
-    sums = terms @ values
-    flux_err = math.sqrt(float(terms[5] ** 2 @ variances))
-    if not sums[5] > 0.0:
-        return _failed(FitFlag.NONPOS_FLUX)
-    if not sums[4] > 0.0:
-        return _failed(FitFlag.NONPOS_SIZE)
-    e1, e2 = sums[2] / sums[4], sums[3] / sums[4]
-    return Moments(0, sums[0] / sums[5], sums[1] / sums[5], e1, e2, sums[4] / sums[5], float(sums[5]), flux_err)
-
-
-def adaptive_moments(epoch: Observation, size: float, options: AdaptiveOptions | None = None) -> Moments:
-    """Return the elliptical Gaussian weight that has the shape of the object under it (Bernstein & Jarvis 2002).
-
-    Parameters
-    ----------
-    epoch : Observation
-        One stamp; the object is near the centre of its WCS.
-    size : float
-        T of the first weight, arcsec^2.
-    options : AdaptiveOptions, optional
-        Limits.
-    """
-    limits = options or AdaptiveOptions()
-    v, u, values, variances = _pixels(epoch)
-    if not values.size:
-        return _failed(FitFlag.ZERO_DOF)
-    center = np.zeros(2)
-    matrix = 0.5 * size * np.eye(2)
-    last = np.array([math.inf, math.inf, size])
-    for _ in range(limits.maxiter):
-        det = matrix[0, 0] * matrix[1, 1] - matrix[0, 1] ** 2
-        if not det > 1e-200:
-            return _failed(FitFlag.LOW_DET)
-        first = _weight(v - center[0], u - center[1], matrix, det)[1]
-        flux = float(first @ values)
-        if not flux > 0.0:
-            return _failed(FitFlag.NONPOS_FLUX)
-        # The centroid under a centred weight moves half-way; twice as far it converges at once for a Gaussian.
-        center = (
-            center + 2.0 * np.array([first @ (values * (v - center[0])), first @ (values * (u - center[1]))]) / flux
-        )
-        if not np.hypot(*center) < limits.shift:
-            return _failed(FitFlag.CEN_SHIFT)
-        dv, du = v - center[0], u - center[1]
-        chi2, weight = _weight(dv, du, matrix, det)
-        weighted = weight * values
-        flux = float(weighted.sum())
-        if not flux > 0.0:
-            return _failed(FitFlag.NONPOS_FLUX)
-        second = np.array([[weighted @ (dv * dv), weighted @ (dv * du)], [weighted @ (dv * du), weighted @ (du * du)]])
-        second /= flux
-        trace = second[0, 0] + second[1, 1]
-        if not trace > 0.0:
-            return _failed(FitFlag.NONPOS_SIZE)
-        now = np.array([(second[1, 1] - second[0, 0]) / trace, 2.0 * second[0, 1] / trace, trace])
-        if np.abs(now[:2] - last[:2]).max() < limits.etol and abs(now[2] / last[2] - 1.0) < limits.ttol:
-            size = float(matrix[0, 0] + matrix[1, 1])
-            # The flux of a Gaussian of this shape, by its own matched filter.
-            scale = 2.0 * math.pi * math.sqrt(det) / epoch.wcs.area / float(weight @ weight)
-            return Moments(
-                0,
-                float(center[0]),
-                float(center[1]),
-                float((matrix[1, 1] - matrix[0, 0]) / size),
-                float(2.0 * matrix[0, 1] / size),
-                size,
-                flux * scale,
-                math.sqrt(float(weight**2 @ variances)) * scale,
-                float(weighted @ chi2**2) / flux,
-            )
-        last = now
-        # N = (M^-1 - W^-1)^-1 is the object itself, where it is a Gaussian.
-        try:
-            matrix = np.linalg.inv(np.linalg.inv(second) - np.linalg.inv(matrix))
-        except np.linalg.LinAlgError:
-            return _failed(FitFlag.LOW_DET)
-        if not (matrix[0, 0] > 0.0 and matrix[1, 1] > 0.0):
-            return _failed(FitFlag.NONPOS_SIZE)
-    return _failed(FitFlag.MAXITER)
-
-
-def _weight(dv: F64, du: F64, matrix: F64, det: float) -> tuple[F64, F64]:
-    """Return chi^2 and the Gaussian of peak 1."""
-    chi2 = (matrix[1, 1] * dv * dv + matrix[0, 0] * du * du - 2.0 * matrix[0, 1] * dv * du) / det
-    return chi2, np.exp(-0.5 * chi2)
+    return linear_moments(bands, gauss_kernels(bands, fwhm, center), max_missing=1.0)
 
 
 def aperture_flux(mixture: ArrayLike, fwhm: float) -> float:
@@ -173,7 +208,7 @@ def aperture_flux(mixture: ArrayLike, fwhm: float) -> float:
     fwhm : float
         Of the aperture, arcsec; 2.5 in the DES Y6 catalogues.
     """
-    variance = (fwhm / (2.0 * math.sqrt(2.0 * math.log(2.0)))) ** 2
+    variance = (fwhm * FWHM_TO_SIGMA) ** 2
     total = 0.0
     for p, v, u, irr, irc, icc in np.asarray(mixture, float):
         rr, cc = irr + variance, icc + variance

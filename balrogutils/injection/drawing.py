@@ -70,12 +70,14 @@ def stamp_half(reach: float, psf: PSFEx, local: galsim.JacobianWCS) -> int:
 
 def draw(
     row: Any,
+    profile: galsim.GSObject | None,
     at: tuple[float, float],
     half: int,
     psf: PSFEx,
     wcs: ImageWCS,
     flux: float,
     gsparams: galsim.GSParams,
+    recenter: bool = False,
 ) -> Stamp:
     """Draw one planned object.
 
@@ -83,6 +85,8 @@ def draw(
     ----------
     row : numpy.void
         Row of the plan.
+    profile : galsim.GSObject or None
+        Its profile of flux 1 on the sky; None for a star.
     at : tuple of float
         Zero-offset (row, col) of the centre on the chip.
     half : int
@@ -93,6 +97,8 @@ def draw(
         Flux in units of the chip.
     gsparams : galsim.GSParams
         Accuracy of galaxies.
+    recenter : bool
+        Move the PSF so that its centroid is at the position; else its model is taken as it is, as DES did.
 
     Returns
     -------
@@ -115,11 +121,12 @@ def draw(
     image = galsim.ImageD(side, side, scale=1.0)
     try:
         model = psf.profile(*at)
-        star = row["model"] == "star"
-        if not star:
-            shape: Any = (row[name] for name in profiles.PARAMETERS)
+        if recenter:
+            model = model.shift(-model.centroid)
+        star = profile is None
+        if profile is not None:
             local = wcs.galsim.local(image_pos=galsim.PositionD(at[1] + 1.0, at[0] + 1.0))
-            model = galsim.Convolve(local.profileToImage(profiles.profile(*shape)), model, gsparams=gsparams)
+            model = galsim.Convolve(local.profileToImage(profile), model, gsparams=gsparams)
         with warnings.catch_warnings():
             # GalSim only warns of a Fourier transform larger than allowed.
             warnings.simplefilter("error", galsim.GalSimWarning)
@@ -137,15 +144,17 @@ def draw(
     return Stamp(middle[0] - half, middle[1] - half, image.array * (flux / total if star else flux))
 
 
-def poisson_noise(pixels: NDArray[np.float64], gain: float, random: np.random.Generator) -> NDArray[np.float64]:
+def poisson_noise(
+    pixels: NDArray[np.float64], gain: float | NDArray[np.float64], random: np.random.Generator
+) -> NDArray[np.float64]:
     """Return the Poisson noise of drawn light: zero mean, variance light / gain.
 
     Parameters
     ----------
     pixels : ndarray of float64
         Drawn light; pixels at or below zero (lobes of the PSF model) get no noise.
-    gain : float
-        Electrons per unit.
+    gain : float or ndarray of float64
+        Electrons per unit, for all pixels or by column.
     random : numpy.random.Generator
         The stream of this chip and object.
     """

@@ -10,7 +10,11 @@ __all__ = ["OUTCOME_DTYPE", "OUTCOME_UNITS", "ChipFlag", "Outcome"]
 
 
 class ChipFlag(enum.IntFlag):
-    """One object on one chip."""
+    """One object on one chip.
+
+    An object that cannot be drawn (no PSF, a Fourier transform larger than allowed) has no flag: it stops its
+    realization.
+    """
 
     DRAWN = 1
     """Its light was added."""
@@ -22,6 +26,10 @@ class ChipFlag(enum.IntFlag):
     """The weight of the pixel at its centre is zero."""
     SATURATED = 16
     """Image plus removed sky reaches the chip's SATURATE at the object's brightest pixel."""
+    OVERLAPS_ANOTHER = 32
+    """Its stamp shares pixels with the stamp of another injected object."""
+    ON_BAD_PIXELS = 64
+    """Pixels of the base image under its stamp are not finite and took no light."""
 
 
 class Outcome(enum.IntFlag):
@@ -43,10 +51,12 @@ OUTCOME_DTYPE = np.dtype(
     [
         *[("bal_id", "i8"), ("band", "U2"), ("chip", "U32"), ("expnum", "i4"), ("ccdnum", "i4"), ("flags", "i4")],
         *[("x", "f8"), ("y", "f8"), ("xmin", "i4"), ("xmax", "i4"), ("ymin", "i4"), ("ymax", "i4"), ("magzp", "f8")],
-        *[("flux_expected", "f8"), ("flux_drawn", "f8"), ("noise_drawn", "f8"), ("poisson_variance", "f8")],
+        *[("flux_expected", "f8"), ("flux_drawn", "f8"), ("flux_on_chip", "f8")],
+        *[("noise_drawn", "f8"), ("poisson_variance", "f8"), ("noise_key", "i8")],
     ]
 )
-"""One row an (object, chip): x, y and the stamp's bounds on the chip are one-offset pixels; fluxes are in chip units,
-`flux_expected` of the whole object, `flux_drawn` and `noise_drawn` the sums over the pixels on the chip."""
+"""One row an (object, chip): x, y and the stamp's bounds on the chip are one-offset pixels; fluxes are in chip units:
+`flux_expected` of the whole object, `flux_drawn` the sum of its stamp, `flux_on_chip` and `noise_drawn` what was added
+to the chip's pixels, `poisson_variance` the expected square of the latter; `noise_key` names the random stream."""
 
 OUTCOME_UNITS = {"x": "pixel", "y": "pixel", "magzp": "mag"}

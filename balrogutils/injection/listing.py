@@ -44,8 +44,17 @@ def base_chips(base: TileTree, tree: TileTree, band: str) -> list[Chip]:
     file = base.flist("nullwt", band)
     # Numbers, not their text: not every maker of maps keeps leading zeros.
     models = {(int(line.expnum), int(line.ccdnum)): line.path for line in read_psfmap(base.psfmap(band))[1:]}
+    images = read_zero_points(file)
+    backgrounds = read_flist(base.flist("bkg", band))
+    if len(backgrounds) != len(images):
+        raise ProductError(
+            f"a list has {len(backgrounds)} lines, the null-weight list {len(images)}",
+            band=band,
+            file=base.flist("bkg", band),
+            remedy=_REMEDY,
+        )
     chips = []
-    for path, magzp in read_zero_points(file):
+    for (path, magzp), background in zip(images, backgrounds, strict=True):
         name = chip_of(path)
         exposure, ccd = numbers_of(name)
         numbers = int(exposure), int(ccd)
@@ -53,7 +62,7 @@ def base_chips(base: TileTree, tree: TileTree, band: str) -> list[Chip]:
             raise ProductError(
                 "the PSF map has no model of a chip", band=band, chip=name, file=base.psfmap(band), remedy=_REMEDY
             )
-        chips.append(Chip(name, band, path, tree.nullwt(band, name), models[numbers], magzp))
+        chips.append(Chip(name, band, path, tree.nullwt(band, name), models[numbers], magzp, background))
     if not chips or len({chip.name for chip in chips}) < len(chips):
         raise ProductError("a null-weight list is empty or names a chip twice", band=band, file=file, remedy=_REMEDY)
     return chips

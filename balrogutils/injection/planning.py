@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,13 @@ from balrogutils.archive.geometry import Geometry
 from balrogutils.errors import InjectionError, InputError, ProductError
 from balrogutils.fitsfile import read_table
 from balrogutils.identity import object_ids
-from balrogutils.injection import positions, profiles
-from balrogutils.injection.catalogs import SHAPE_COLUMNS, Catalog
+from balrogutils.injection import profiles
+from balrogutils.injection.catalogs import SHAPE_COLUMNS, ZERO_POINT, Catalog
+from balrogutils.injection.galsimtypes import GalSimObjects
+from balrogutils.injection.placing import Masked, place
 from balrogutils.randomness import stream
+from balrogutils.settings.galsection import LENSING, GalItem
 from balrogutils.settings.injection import Injection
-from balrogutils.settings.sampling import INJ_TYPES
 
 __all__ = ["UNITS", "make_plan", "plan_bands", "read_plan"]
 
@@ -27,13 +30,24 @@ log = logging.getLogger(__name__)
 UNITS = {"ra": "deg", "dec": "deg", "rotation": "deg", "T": "arcsec2", "r50_arcsec": "arcsec"}
 """Units of the plan's columns; fluxes are counts at zero point 30."""
 
+_TYPE_WIDTH = len("ngmixGalaxy")
+_MODEL_WIDTH = len("gauss")
 
-def _dtype(bands: Sequence[str]) -> np.dtype[Any]:
+_Keys: TypeAlias = tuple[int, tuple[str, ...], NDArray[np.int64], bool]
+
+
+def _dtype(
+    bands: Sequence[str], extra: Sequence[str] = (), width: int = _TYPE_WIDTH, model_width: int = _MODEL_WIDTH
+) -> np.dtype[Any]:
     return np.dtype(
-        [("bal_id", "i8"), ("inj_type", "U11"), ("cat_row", "i8"), ("ra", "f8"), ("dec", "f8")]
+        [("bal_id", "i8"), ("inj_type", f"U{width}"), ("number", "i8"), ("cat_row", "i8"), ("cat_id", "i8")]
+        + [("ra", "f8"), ("dec", "f8")]
         + [(f"flux_{band}", "f8") for band in bands]
-        + [("model", "U5"), ("T", "f8"), ("g1", "f8"), ("g2", "f8"), ("fracdev", "f8"), ("TdByTe", "f8")]
-        + [("r50_arcsec", "f8"), ("rotation", "f8")]
+        + [(f"extinction_{band}", "f8") for band in bands]
+        + [("model", f"U{model_width}"), *((name, "f8") for name in SHAPE_COLUMNS)]
+        + [(name, "f8") for name in extra]
+        + [("r50_arcsec", "f8"), ("rotation", "f8"), ("shear_g1", "f8"), ("shear_g2", "f8")]
+        + [("magnification", "f8"), ("light_scale", "f8"), ("noise_key", "i8")]
     )
 
 
@@ -44,6 +58,8 @@ def make_plan(
     bands: Sequence[str],
     seed: int,
     realization: str,
+    base: Path = Path(),
+    masked: Masked | None = None,
 ) -> NDArray[Any]:
     """Choose what is injected where.
 
@@ -61,13 +77,19 @@ def make_plan(
         Seed of the run.
     realization : str
         Name of the realization, a whole number.
+    base : pathlib.Path
+        Directory that relative names of tables start from.
+    masked : callable, optional
+        See `balrogutils.injection.placing.place`.
 
     Returns
     -------
     numpy.ndarray
-        One row an object: bal_id, inj_type, cat_row, ra, dec (deg), flux_<b> (zero point 30, after extinction where
-        asked), model, T (arcsec^2), g1, g2 (u west, v north, as drawn), fracdev, TdByTe, r50_arcsec (circularised
-        half-light radius), rotation (deg, counter-clockwise from u towards v).
+        One row an object: bal_id, inj_type, number (within its type), cat_row, cat_id, ra, dec (deg), flux_<b> (zero
+        point 30, as drawn), extinction_<b> (the factor in it), model, T (arcsec^2), g1, g2 (u west, v north, rotated,
+        before shear), fracdev, TdByTe, more columns where a catalogue has them, r50_arcsec (circularised half-light
+        radius before lensing), rotation (deg, counter-clockwise from u towards v), shear_g1, shear_g2, magnification,
+        light_scale (both are in flux_<b>), noise_key (names its noise).
 
     Raises
     ------
@@ -81,99 +103,133 @@ def make_plan(
     Every object has its own random streams, keyed by tile, realization, type and its number within the type: more
     realizations, or more objects, change nothing of the others.
     """
-    tile = geometry.tilename
-    places = _positions(settings, geometry, seed, realization)
+    tile, twin = geometry.tilename, settings.twin(realization)
+    places = place(settings, catalogs, geometry, seed, twin, base, masked)
+    extra = sorted({name for one in catalogs.values() for name in one.shape} - {*SHAPE_COLUMNS, "r50_arcsec"})
+    width = max(_TYPE_WIDTH, *(len(name) for name in places))
+    models = max(_MODEL_WIDTH, len("galsim"), *(len(one.model) for one in catalogs.values()), 0)
+    objects = GalSimObjects(settings, base, tile, twin, seed)
     parts = []
-    for inj_type, spots in places.items():
-        if not len(spots):
+    for item in settings.gal.items:
+        name = item.label if item.native else item.type
+        spots = places[name]
+        if not len(spots.sky):
             raise InjectionError(
-                f"no {inj_type} gets a position in realization {realization}",
+                f"no {name} gets a position in realization {realization}",
                 tile=tile,
                 key="image.pos_sampling",
                 remedy="ask for more objects, or remove the type from gal",
             )
-        rows = np.zeros(len(spots), dtype=_dtype(bands))
-        catalog = catalogs[inj_type]
-        chosen, turn = _choices(
-            seed, (tile, realization, inj_type), len(spots), len(catalog), bool(settings.image.rotate_objs)
-        )
-        rows["inj_type"], rows["model"] = inj_type, catalog.model
-        rows["cat_row"], rows["rotation"] = catalog.row[chosen], turn
-        rows["ra"], rows["dec"] = spots.T
-        for name in SHAPE_COLUMNS:
-            rows[name] = catalog.shape[name][chosen]
-        turned = (rows["g1"] + 1j * rows["g2"]) * np.exp(2j * np.radians(turn))
-        rows["g1"], rows["g2"] = turned.real, turned.imag
+        rows = np.zeros(len(spots.sky), dtype=_dtype(bands, extra, width, models))
+        rows["inj_type"], rows["number"], rows["magnification"], rows["light_scale"] = name, spots.number, 1.0, 1.0
+        rows["ra"], rows["dec"] = spots.sky.T
         for band in bands:
-            rows[f"flux_{band}"] = catalog.flux[band][chosen] * _extinction(settings, geometry, band)
-        rows["r50_arcsec"] = _half_light(rows)
+            rows[f"extinction_{band}"] = _extinction(settings, geometry, band)
+        keys = seed, (tile, twin, name), spots.number, bool(settings.image.rotate_objs)
+        if item.native:
+            _fill_native(rows, objects, bands, keys)
+        else:
+            _fill(rows, catalogs[name], bands, keys, spots.row)
+        _transform(rows, item, settings, objects, bands, odd=settings.image.shear_pairs and twin != realization)
+        for band in bands:
+            flux = rows[f"flux_{band}"]
+            flux *= rows[f"extinction_{band}"] * rows["light_scale"] * rows["magnification"]
+            if not (np.isfinite(flux) & (flux > 0)).all():
+                raise InputError(
+                    f"an object of {name} has the flux {flux[~(np.isfinite(flux) & (flux > 0))][0]:g}",
+                    band=band,
+                    key="gal",
+                    remedy="give a flux (zero point 30) above 0, or mag",
+                )
         parts.append(rows)
     plan = np.concatenate(parts)
     plan["bal_id"] = object_ids(tile, realization, np.arange(1, len(plan) + 1))
+    plan["noise_key"] = object_ids(tile, twin, np.arange(1, len(plan) + 1))
     log.info("planned %s", ", ".join(f"{len(part)} {part['inj_type'][0]}" for part in parts))
     return plan
 
 
-def _positions(settings: Injection, geometry: Geometry, seed: int, realization: str) -> dict[str, NDArray[np.float64]]:
-    """Return sky positions, shape (n, 2) in degrees, by type."""
-    tile = geometry.tilename
-    types = [item.type for item in settings.gal.items]
-    chosen = {name: getattr(settings.image.pos_sampling, INJ_TYPES[name]) for name in types}
-    shape = (geometry.naxis2, geometry.naxis1)
-    wcs = geometry.wcs()
+def _fill(
+    rows: NDArray[Any], catalog: Catalog, bands: Sequence[str], keys: _Keys, given: NDArray[np.int64] | None
+) -> None:
+    """Choose rows of a catalogue."""
+    chosen, turn = _choices(*keys, len(catalog), catalog.weight)
+    chosen = chosen if given is None else given
+    rows["model"] = catalog.model
+    rows["cat_row"], rows["rotation"] = catalog.row[chosen], turn
+    rows["cat_id"] = (catalog.row if catalog.ids is None else catalog.ids)[chosen]
+    for name, values in catalog.shape.items():
+        rows[name] = values[chosen]
+    turned = (rows["g1"] + 1j * rows["g2"]) * np.exp(2j * np.radians(turn))
+    rows["g1"], rows["g2"] = turned.real, turned.imag
+    for band in bands:
+        rows[f"flux_{band}"] = catalog.flux[band][chosen]
+    if "r50_arcsec" not in catalog.shape:
+        rows["r50_arcsec"] = _half_light(rows)
 
-    def to_sky(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.column_stack(wcs.pixel_to_sky(points[:, 0], points[:, 1]))
 
-    if any(one.type == "MixedGrid" for one in chosen.values()):
-        merged: dict[str, Any] = {}
-        for one in chosen.values():
-            merged.update({key: getattr(one, key) for key in one.model_fields_set})
-        shared = next(iter(chosen.values())).model_copy(update=merged)
-        points = positions.grid(str(shared.grid_type), shared, shape, geometry.pixelscale, seed, (tile, realization))
-        order = stream(seed, "mixed grid", tile, realization).permutation(len(points))
-        shares = [one.inj_frac if one.inj_frac is not None else 1.0 for one in chosen.values()]
-        counts = [int(np.floor(share * len(points) + 1e-9)) for share in shares]
-        counts[-1] = len(points) - sum(counts[:-1])
-        ends = np.cumsum(counts)
-        return {
-            name: to_sky(points[np.sort(order[end - count : end])])
-            for name, count, end in zip(types, counts, ends, strict=True)
-        }
-    box = (geometry.uramin, geometry.uramax, geometry.udecmin, geometry.udecmax)
-    out: dict[str, NDArray[np.float64]] = {}
-    grids = 0
-    for name, one in chosen.items():
-        if one.type == "uniform":
-            count = getattr(settings.image.n_objects, INJ_TYPES[name], None)
-            if count is None:
-                count = round(getattr(settings.image.object_density, INJ_TYPES[name]) * positions.unique_area(*box))
-            if count > positions.MAX_OBJECTS:
-                raise InjectionError(
-                    f"{count} positions of {name} are asked for, at most {positions.MAX_OBJECTS} can be",
-                    tile=tile,
-                    key="image.n_objects, image.object_density",
-                    remedy="ask for fewer; the density is per square arcmin",
-                )
-            out[name] = positions.uniform(seed, ("position", tile, realization, name), count, box)
-        else:
-            # The orientation is common to all inputs, so that the holes of one grid stay its holes.
-            points = positions.grid(one.type, one, shape, geometry.pixelscale, seed, (tile, realization), hole=grids)
-            out[name] = to_sky(points)
-            grids += 1
-    return out
+def _fill_native(rows: NDArray[Any], objects: GalSimObjects, bands: Sequence[str], keys: _Keys) -> None:
+    """Have GalSim make objects of a type of its own, for their fluxes and sizes."""
+    import galsim
+
+    _, rows["rotation"] = _choices(*keys, 1)
+    rows["model"], rows["cat_row"], rows["cat_id"] = "galsim", -1, -1
+    for row in rows:
+        whole = objects.build(str(row["inj_type"]), int(row["number"]))
+        for band in bands:
+            row[f"flux_{band}"] = whole.flux
+        try:
+            row["r50_arcsec"] = 0.0 if isinstance(whole, galsim.DeltaFunction) else whole.calculateHLR()
+        except galsim.GalSimError:
+            # Not every profile has a size that GalSim can tell.
+            row["r50_arcsec"] = np.nan
+
+
+def _transform(
+    rows: NDArray[Any], item: GalItem, settings: Injection, objects: GalSimObjects, bands: Sequence[str], odd: bool
+) -> None:
+    """Shear, magnify, scale and dim objects as the `gal` item says."""
+    if not any(getattr(item, key) is not None for key in (*LENSING, "ebv", "mag")):
+        return
+    for row in rows:
+        values = objects.values(str(row["inj_type"]), int(row["number"]), tuple(bands))
+        shear = -values["shear"] if odd else values["shear"]
+        row["shear_g1"], row["shear_g2"] = shear.real, shear.imag
+        row["magnification"], row["light_scale"] = values["magnification"], values["light_scale"]
+        for band in bands:
+            if values["mag"] is not None:
+                row[f"flux_{band}"] = 10.0 ** (0.4 * (ZERO_POINT - values["mag"][band]))
+            if values["ebv"]:
+                if band not in settings.image.extinction_coefficients:
+                    raise InputError(
+                        "ebv needs the extinction coefficient of every band",
+                        band=band,
+                        key="image.extinction_coefficients",
+                        remedy="add the band: A_b / E(B-V)",
+                    )
+                coefficient = settings.image.extinction_coefficients[band]
+                row[f"extinction_{band}"] *= 10.0 ** (-0.4 * coefficient * values["ebv"])
 
 
 def _choices(
-    seed: int, names: tuple[str, ...], count: int, rows: int, rotate: bool
+    seed: int,
+    names: tuple[str, ...],
+    numbers: NDArray[np.int64],
+    rotate: bool,
+    rows: int,
+    weight: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return a catalogue row and a rotation in degrees for each object."""
-    chosen, turn = np.zeros(count, dtype=np.int64), np.zeros(count)
-    for number in range(count):
-        random = stream(seed, "object", *names, number)
-        chosen[number] = random.integers(rows)
+    chosen, turn = np.zeros(len(numbers), dtype=np.int64), np.zeros(len(numbers))
+    share = None if weight is None else np.cumsum(weight) / np.sum(weight)
+    for index, number in enumerate(numbers):
+        random = stream(seed, "object", *names, int(number))
+        if share is None:
+            chosen[index] = random.integers(rows)
+        else:
+            chosen[index] = min(int(np.searchsorted(share, random.random(), side="right")), rows - 1)
         angle = 360.0 * random.random()
-        turn[number] = angle if rotate else 0.0
+        turn[index] = angle if rotate else 0.0
     return chosen, turn
 
 

@@ -11,7 +11,7 @@ from balrogutils.errors import InjectionError
 from balrogutils.randomness import stream
 from balrogutils.settings.sampling import Positions
 
-__all__ = ["DEFAULT_SPACING", "MAX_OBJECTS", "grid", "uniform", "unique_area"]
+__all__ = ["DEFAULT_SPACING", "MAX_OBJECTS", "grid", "halton", "inside", "uniform", "unique_area"]
 
 DEFAULT_SPACING = 30.0
 """Grid spacing in arcsec when none is given."""
@@ -57,13 +57,53 @@ def uniform(
     ndarray of float64, shape (count, 2)
         RA in [0, 360) and declination, degrees. The first positions do not depend on `count`.
     """
-    ra_from, ra_to, dec_from, dec_to = box
-    width = (ra_to - ra_from) % 360.0
-    z_from, z_to = math.sin(math.radians(dec_from)), math.sin(math.radians(dec_to))
     draws = np.array([stream(seed, *names, number).random(2) for number in range(count)]).reshape(count, 2)
-    ra = (ra_from + width * draws[:, 0]) % 360.0
-    dec = np.degrees(np.arcsin(z_from + (z_to - z_from) * draws[:, 1]))
-    return np.column_stack([ra, dec])
+    return _on_sphere(draws, box)
+
+
+def halton(
+    seed: int, names: tuple[str | int, ...], count: int, box: tuple[float, float, float, float]
+) -> NDArray[np.float64]:
+    """Return positions of a Halton sequence, uniform on the sphere within a box.
+
+    Parameters
+    ----------
+    seed, names, count, box
+        As in `uniform`; the stream gives one shift of the whole sequence.
+
+    Returns
+    -------
+    ndarray of float64, shape (count, 2)
+        RA in [0, 360) and declination, degrees. The first positions do not depend on `count`.
+
+    Notes
+    -----
+    Radical inverses of 1, 2, ... in the bases 2 and 3 (Halton 1960), shifted modulo 1 (Cranley & Patterson 1976).
+    """
+    shift = stream(seed, "halton", *names).random(2)
+    draws = np.zeros((count, 2))
+    for axis, base in enumerate((2, 3)):
+        number, weight = np.arange(1, count + 1), 1.0
+        while number.any():
+            weight /= base
+            draws[:, axis] += weight * (number % base)
+            number = number // base
+    return _on_sphere((draws + shift) % 1.0, box)
+
+
+def _on_sphere(draws: NDArray[np.float64], box: tuple[float, float, float, float]) -> NDArray[np.float64]:
+    """Map the unit square onto a box in right ascension and declination, keeping areas."""
+    ra_from, ra_to, dec_from, dec_to = box
+    z_from, z_to = math.sin(math.radians(dec_from)), math.sin(math.radians(dec_to))
+    ra = (ra_from + ((ra_to - ra_from) % 360.0) * draws[:, 0]) % 360.0
+    return np.column_stack([ra, np.degrees(np.arcsin(z_from + (z_to - z_from) * draws[:, 1]))])
+
+
+def inside(sky: NDArray[np.float64], box: tuple[float, float, float, float]) -> NDArray[np.bool_]:
+    """Return which positions, shape (n, 2) in degrees, lie in a box in right ascension and declination."""
+    ra_from, ra_to, dec_from, dec_to = box
+    along = (sky[:, 0] - ra_from) % 360.0
+    return (along <= (ra_to - ra_from) % 360.0) & (sky[:, 1] >= dec_from) & (sky[:, 1] <= dec_to)
 
 
 def grid(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,17 @@ from numpy.typing import NDArray
 from balrogutils.fitting.flags import FitFlag, ObjectFlag
 from balrogutils.fitting.models import model as profile
 
-__all__ = ["MAGZP", "epoch_rows", "epoch_units", "magnitude", "model_rows", "model_units"]
+__all__ = [
+    "MAGZP",
+    "common_dtype",
+    "epoch_rows",
+    "epoch_units",
+    "fill_of",
+    "magnitude",
+    "model_rows",
+    "model_units",
+    "unmeasured",
+]
 
 MAGZP = 30.0
 FILL = -9999.0
@@ -28,8 +39,9 @@ def magnitude(flux: Any) -> NDArray[np.float64]:
     return MAGZP - 2.5 * np.log10(np.maximum(flux, 0.001))
 
 
-def _model_dtype(model: str, nband: int) -> list[tuple[Any, ...]]:
-    common: list[tuple[Any, ...]] = [
+def common_dtype(nband: int) -> list[tuple[Any, ...]]:
+    """Return the columns that every fit has (M 7.1)."""
+    return [
         ("id", "i8"),
         ("number", "i4"),
         ("ra", "f8"),
@@ -50,6 +62,9 @@ def _model_dtype(model: str, nband: int) -> list[tuple[Any, ...]]:
         ("psfrec_T", "f8"),
         ("psfrec_g", "f8", (2,)),
     ]
+
+
+def _model_dtype(model: str, nband: int) -> list[tuple[Any, ...]]:
     extras = () if model == "cm" else tuple(one.name for one in profile(model).extras)
     npar = 5 + len(extras) + nband
     block: list[tuple[Any, ...]] = [
@@ -81,7 +96,7 @@ def _model_dtype(model: str, nband: int) -> list[tuple[Any, ...]]:
     ]
     if model == "cm":
         block += [(name, "f4") for name in _CM]
-    return common + [(f"{model}_{column[0]}", *column[1:]) for column in block]
+    return common_dtype(nband) + [(f"{model}_{column[0]}", *column[1:]) for column in block]
 
 
 def model_rows(model: str, nband: int, count: int) -> Rows:
@@ -90,18 +105,28 @@ def model_rows(model: str, nband: int, count: int) -> Rows:
     Values that are undefined hold -9999, errors and covariances +9999; ``time_last_fit`` is 0 because no column
     holds a clock.
     """
-    rows = np.zeros(count, dtype=_model_dtype(model, nband))
-    for name in rows.dtype.names or ():
-        if rows[name].dtype.kind == "f":
-            rows[name] = FILL_ERROR if name.endswith(("_cov", "_err")) else FILL
-    rows["fofid"] = -9999
-    rows["time_last_fit"] = 0.0
+    rows = unmeasured(np.zeros(count, dtype=_model_dtype(model, nband)))
     rows[f"{model}_weight"] = 0.0
-    rows["flags"] = rows["obj_flags"] = ObjectFlag.NO_ATTEMPT
-    rows["psf_flags"] = ObjectFlag.NO_ATTEMPT
     for name in ("flags", "flags_r", "max_flags"):
         rows[f"{model}_{name}"] = FitFlag.NO_ATTEMPT
     return rows
+
+
+def unmeasured(rows: Rows) -> Rows:
+    """Fill rows that begin with the columns of `common_dtype` as those of objects that were not attempted."""
+    for name in rows.dtype.names or ():
+        if rows[name].dtype.kind == "f":
+            rows[name] = fill_of(name)
+    rows["fofid"] = -9999
+    rows["time_last_fit"] = 0.0
+    rows["flags"] = rows["obj_flags"] = ObjectFlag.NO_ATTEMPT
+    rows["psf_flags"] = ObjectFlag.NO_ATTEMPT
+    return rows
+
+
+def fill_of(name: str) -> float:
+    """Return what a floating-point column holds where nothing was measured."""
+    return FILL_ERROR if re.search(r"_(cov|err)(_|$)", name) else FILL
 
 
 def epoch_rows(npsf: int, count: int) -> Rows:

@@ -134,7 +134,7 @@ class FitRun(Strict):
     global_seed: int = pydantic.Field(default=22350, ge=0, lt=2**63)
     jobs: Jobs = Jobs()
     collate: Collate = Collate()
-    fitter_type: Literal["max-ngmix-boot"] = "max-ngmix-boot"
+    fitter_type: Literal["max-ngmix-boot", "metacal-ngmix-boot"] = "max-ngmix-boot"
     imageio_type: Literal["meds-des-y3"] = "meds-des-y3"
     fit_me_galaxy: Literal[True] = True
     fit_coadd_galaxy: Literal[False] = False
@@ -159,8 +159,8 @@ class FitRun(Strict):
     replace_cov: Literal[False] = False
     use_logpars: Literal[False] = False
     do_shear: Literal[False] = False
-    normalize_psf: Literal[False] = False
-    center_psf: Literal[False] = False
+    normalize_psf: bool = False
+    center_psf: bool = False
     intr_prof_var_fac: Literal[0] = 0
 
     model: str

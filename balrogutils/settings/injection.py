@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -11,9 +12,11 @@ from pydantic import Field
 
 from balrogutils.errors import ConfigError, did_you_mean
 from balrogutils.identity import MAX_REALIZATION
+from balrogutils.settings.drawing import Blank, Noise, Psf, Stamp, Wcs
+from balrogutils.settings.galsection import Gal
 from balrogutils.settings.pipeline import MAX_SEED
-from balrogutils.settings.sampling import INJ_TYPES, Counts, Densities, Sampling
-from balrogutils.settings.sources import Bands, Inputs
+from balrogutils.settings.sampling import EVERY, Avoid, Counts, Densities, Positions, Sampling, of_input
+from balrogutils.settings.sources import INJ_TYPES, Bands, Inputs
 from balrogutils.settings.yamlfile import Strict, load_yaml, parse
 
 __all__ = ["Injection"]
@@ -32,18 +35,6 @@ _REFUSED = {
     "stamp.skip_failures": "an object that cannot be drawn stops its realization: remove the key",
     "image.skip_failures": "an object that cannot be drawn stops its realization: remove the key",
 }
-
-
-class Noise(Strict):
-    """Noise of the injected light: none, or Poisson with the gain of the chip."""
-
-    type: Literal["Poisson"] | None = None
-
-
-class Wcs(Strict):
-    """The WCS is always the one of the chip."""
-
-    type: Literal["Fits"] = "Fits"
 
 
 class Image(Strict):
@@ -67,8 +58,22 @@ class Image(Strict):
         Multiply fluxes by the tile's EXTFACT.
     random_seed : int, optional
         Instead of the pipeline's seed.
-    noise : {type: Poisson}, optional
+    noise : {type: Poisson, update_weights}, optional
         Poisson noise of the injected light.
+    inj_objs_only : bool or {value, noise}
+        Inject on blank images; ``True`` is noise CCD.
+    unique_area : bool
+        Only inside the tile's unique area, so that neighbouring tiles do not inject twice.
+    min_separation : float, optional
+        arcsec; objects nearer than this to an earlier one are left out.
+    avoid : Avoid
+        Where nothing is injected.
+    shear_pairs : bool
+        Realizations 2k and 2k + 1 are equal but for the sign of the shear.
+    extinction_coefficients : mapping of str to float
+        A_b / E(B-V) for the `ebv` of `gal`; those of DES DR1 (Abbott et al. 2018).
+    mask_bit : int, optional
+        Bit of MSK, from 0, that is set under every stamp.
     """
 
     type: Literal["Balrog"]
@@ -79,10 +84,18 @@ class Image(Strict):
     n_realizations: Annotated[int, Field(ge=1)] | None = None
     n_objects: Counts | None = None
     object_density: Densities | None = None
-    pos_sampling: Sampling = Sampling()
+    pos_sampling: Sampling = {EVERY: Positions()}  # noqa: RUF012 (pydantic copies it)
+    unique_area: bool = False
+    min_separation: Annotated[float, Field(gt=0)] | None = None
+    avoid: Avoid = Avoid()
+    shear_pairs: bool = False
+    extinction_coefficients: dict[str, float] = {  # noqa: RUF012
+        **{"g": 3.186, "r": 2.140, "i": 1.569, "z": 1.196, "Y": 1.048}
+    }
+    mask_bit: Annotated[int, Field(ge=0, le=14)] | None = None
     rotate_objs: bool | Literal["Random"] = False
     extinct_objs: bool = False
-    inj_objs_only: Any = None
+    inj_objs_only: Blank | None = None
     noise: Noise = Noise()
     random_seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
     wcs: Wcs = Wcs()
@@ -114,12 +127,12 @@ class Image(Strict):
     def _nothing(cls, value: Any) -> Any:
         return {} if value is None else value
 
-    @pydantic.field_validator("inj_objs_only")
+    @pydantic.field_validator("inj_objs_only", mode="before")
     @classmethod
-    def _added_to_image(cls, value: Any) -> Any:
-        if value in (None, False) or (isinstance(value, dict) and not value.get("value")):
-            return None
-        raise ValueError("injection on blank images is not supported in this version; remove the key")
+    def _blank(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            return {"noise": "CCD"} if value else None
+        return None if isinstance(value, dict) and value.get("value") is False else value
 
     @pydantic.model_validator(mode="after")
     def _total(self) -> Image:
@@ -130,76 +143,13 @@ class Image(Strict):
         return self
 
 
-class GalItem(Strict):
-    """One kind of object."""
-
-    type: str
-
-    @pydantic.field_validator("type")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in INJ_TYPES:
-            raise ValueError(f"an unknown type of object: {did_you_mean(value, INJ_TYPES)}")
-        return value
-
-
-class Gal(Strict):
-    """The `gal` section: one type, or ``type: List`` with items."""
-
-    type: str = "List"
-    items: tuple[GalItem, ...] = ()
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _forms(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("type") != "List" and "items" not in value:
-            return {"type": "List", "items": [value]}
-        return value
-
-    @pydantic.model_validator(mode="after")
-    def _some(self) -> Gal:
-        names = [item.type for item in self.items]
-        if self.type != "List" or not names or len(set(names)) != len(names):
-            raise ValueError("gal is one type, or `type: List` with `items` of different types")
-        return self
-
-
-class Psf(Strict):
-    """The PSF is the PSFEx model of the chip."""
-
-    type: Literal["DES_PSFEx"]
-
-
-class GSParams(Strict):
-    """Accuracy parameters of GalSim, as its GSParams."""
-
-    minimum_fft_size: Annotated[int, Field(gt=0)] | None = None
-    maximum_fft_size: Annotated[int, Field(gt=0)] | None = None
-    folding_threshold: Annotated[float, Field(gt=0)] | None = None
-    stepk_minimum_hlr: Annotated[float, Field(gt=0)] | None = None
-    maxk_threshold: Annotated[float, Field(gt=0)] | None = None
-    kvalue_accuracy: Annotated[float, Field(gt=0)] | None = None
-    xvalue_accuracy: Annotated[float, Field(gt=0)] | None = None
-    table_spacing: Annotated[float, Field(gt=0)] | None = None
-    realspace_relerr: Annotated[float, Field(gt=0)] | None = None
-    realspace_abserr: Annotated[float, Field(gt=0)] | None = None
-    integration_relerr: Annotated[float, Field(gt=0)] | None = None
-    integration_abserr: Annotated[float, Field(gt=0)] | None = None
-
-
-class Stamp(Strict):
-    """The `stamp` section; PSFEx models include the pixel, so nothing else than ``no_pixel`` is right."""
-
-    type: Literal["Balrog"] | None = None
-    draw_method: Literal["no_pixel"]
-    gsparams: GSParams = GSParams()
-
-
 class Injection(Strict):
     """The whole injection configuration."""
 
     modules: tuple[Literal["galsim.des", "injector", "ngmix_catalog", "des_star_catalog"], ...] = ()
-    input: Inputs
+    eval_variables: dict[str, Any] = {}  # noqa: RUF012
+    input: Inputs = Inputs()
+    galsim_input: dict[str, Any] = {}  # noqa: RUF012
     gal: Gal
     psf: Psf
     stamp: Stamp
@@ -222,21 +172,22 @@ class Injection(Strict):
         Raises
         ------
         ConfigError
-            For unknown, missing, contradictory or unsupported keys, and for ``$`` and ``@`` expressions.
+            For unknown, missing, contradictory or unsupported keys, and for ``$`` and ``@`` expressions outside
+            GalSim's own parts.
         """
         data = load_yaml(path)
         _refuse(data, path)
-        settings = parse(cls, data, path)
+        settings = parse(cls, _split_inputs(data), path)
         settings._check(path)
         return settings
 
     def _check(self, path: str | os.PathLike[str]) -> None:
         for item in self.gal.items:
-            if getattr(self.input, INJ_TYPES[item.type]) is None:
+            if not item.native and getattr(self.input, item.label) is None:
                 raise ConfigError(
-                    f"gal has the type {item.type}, but input has no {INJ_TYPES[item.type]}",
+                    f"gal has the type {item.type}, but input has no {item.label}",
                     file=path,
-                    key=f"input.{INJ_TYPES[item.type]}",
+                    key=f"input.{item.label}",
                     remedy="add the section, or remove the type",
                 )
         for name, used in self.input:
@@ -247,11 +198,29 @@ class Injection(Strict):
                     key="gal",
                     remedy="add the type, or remove the section",
                 )
+        for key in ("pos_sampling", "n_objects", "object_density"):
+            known = [*self.inputs, *INJ_TYPES.values(), EVERY]
+            for name in getattr(self.image, key) or {}:
+                if name not in known:
+                    raise ConfigError(
+                        f"{key} speaks of {name}, which gal does not have: {did_you_mean(name, self.inputs)}",
+                        file=path,
+                        key=f"image.{key}.{name}",
+                        remedy="correct its name, or remove it",
+                    )
+        if self.image.shear_pairs and not any(item.sheared for item in self.gal.items):
+            raise ConfigError(
+                "shear_pairs needs a shear", file=path, key="gal", remedy="write shear: {type: G1G2, g1: 0.02, g2: 0}"
+            )
         self._check_positions(path)
+
+    def positions(self, name: str) -> Positions:
+        """Return how the positions of one input are chosen."""
+        return of_input(self.image.pos_sampling, name) or Positions()
 
     def _check_positions(self, path: str | os.PathLike[str]) -> None:
         key = "image.pos_sampling"
-        chosen = {name: getattr(self.image.pos_sampling, name) for name in self.inputs}
+        chosen = {name: self.positions(name) for name in self.inputs}
         mixed = {name: one for name, one in chosen.items() if one.type == "MixedGrid"}
         if mixed:
             if len(mixed) != len(chosen):
@@ -282,27 +251,37 @@ class Injection(Strict):
                     remedy="mend the shares",
                 )
         for name, one in chosen.items():
-            count = getattr(self.image.n_objects, name, None)
-            density = getattr(self.image.object_density, name, None)
-            if one.type == "uniform" and (count is None) == (density is None):
-                raise ConfigError(
-                    f"uniform positions of {name} need exactly one of n_objects and object_density",
-                    file=path,
-                    key="image.n_objects",
-                    remedy="give one of them, or choose a grid with pos_sampling",
-                )
-            if one.type != "uniform" and (count is not None or density is not None):
-                raise ConfigError(
-                    f"the spacing of the {one.type} sets the number of {name}, and so does n_objects or object_density",
-                    file=path,
-                    key="image.n_objects",
-                    remedy="remove the number, or use uniform positions",
-                )
+            self._check_number(name, one, path)
+
+    def _check_number(self, name: str, one: Positions, path: str | os.PathLike[str]) -> None:
+        count, density = of_input(self.image.n_objects, name), of_input(self.image.object_density, name)
+        if one.type == "sahar" and name not in ("des_star_catalog", "star_table"):
+            raise ConfigError(
+                f"sahar positions are those of a star catalogue, and {name} is none",
+                file=path,
+                key="image.pos_sampling",
+                remedy="use another type",
+            )
+        if one.counted and (count is None) == (density is None):
+            raise ConfigError(
+                f"{one.type} positions of {name} need exactly one of n_objects and object_density",
+                file=path,
+                key="image.n_objects",
+                remedy="give one of them, or choose a grid with pos_sampling",
+            )
+        if not one.counted and (count is not None or density is not None):
+            what = "table" if one.type in ("Table", "sahar") else "spacing"
+            raise ConfigError(
+                f"the {what} of the {one.type} sets the number of {name}, and so does n_objects or object_density",
+                file=path,
+                key="image.n_objects",
+                remedy="remove the number, or use uniform positions",
+            )
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The input sections in use, in the order of the `gal` list."""
-        return tuple(INJ_TYPES[item.type] for item in self.gal.items)
+        """What the kinds of objects are called, in the order of the `gal` list: their input section, or their name."""
+        return tuple(item.label for item in self.gal.items)
 
     @property
     def realizations(self) -> tuple[str, ...]:
@@ -313,6 +292,34 @@ class Injection(Strict):
     def poisson(self) -> bool:
         """Whether the injected light gets Poisson noise."""
         return self.image.noise.type == "Poisson"
+
+    @property
+    def blank(self) -> str | None:
+        """Noise model of blank images to inject into; None for the images themselves."""
+        blank = self.image.inj_objs_only
+        return None if blank is None else blank.noise or "None"
+
+    def twin(self, realization: str) -> str:
+        """Return the realization that names the random streams: the first of its shear pair, else itself."""
+        return str(int(realization) // 2 * 2) if self.image.shear_pairs else realization
+
+    def files(self, base: Path, tile: str) -> list[Path]:
+        """Return every file the plan reads: catalogues, tables of positions and of bright stars."""
+        tables = [self.positions(name).table(base) for name in self.inputs] + [self.image.avoid.table(base)]
+        theirs = [self._placed(one, base) for one in self.galsim_input.values()]
+        tables += [Path(one["dir"], one["file_name"]) for one in theirs if isinstance(one, dict) and "dir" in one]
+        return [*self.input.files(base, tile), *(table for table in tables if table is not None)]
+
+    @staticmethod
+    def _placed(given: Any, base: Path) -> Any:
+        """Return an input of GalSim's with its file under the checkout, where the name is relative."""
+        if not isinstance(given, dict) or not isinstance(given.get("file_name"), str):
+            return given
+        return {**given, "dir": str(base / str(given.get("dir", "")).replace("BALROG-BASE", str(base)))}
+
+    def galsim_inputs(self, base: Path) -> dict[str, Any]:
+        """Return GalSim's own inputs as GalSim is to read them."""
+        return {name: self._placed(given, base) for name, given in self.galsim_input.items()}
 
     def bands(self, tile_bands: Sequence[str], file: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
         """Return the bands to inject into, in the order of the tile.
@@ -332,7 +339,8 @@ class Injection(Strict):
                 remedy="write bands: from_tile",
             )
         for name in self.inputs:
-            offered = getattr(self.input, name).bands
+            section = getattr(self.input, name, None)
+            offered = None if section is None else section.bands
             lacking = [] if offered in (None, "from_tile") else [band for band in wanted if band not in offered]
             if lacking:
                 raise ConfigError(
@@ -344,16 +352,29 @@ class Injection(Strict):
         return tuple(band for band in tile_bands if band in wanted)
 
 
+def _split_inputs(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration with GalSim's own inputs (catalog, dict, real_catalog) apart."""
+    given = data.get("input")
+    if not isinstance(given, dict) or set(given) <= set(Inputs.model_fields):
+        return data
+    # GalSim takes most of a second to import: only who has such inputs waits for it.
+    from galsim.config.input import valid_input_types
+
+    theirs = {key: value for key, value in given.items() if key not in Inputs.model_fields and key in valid_input_types}
+    ours = {key: value for key, value in given.items() if key not in theirs}
+    return {**data, "input": ours, "galsim_input": theirs}
+
+
 def _refuse(data: Any, path: str | os.PathLike[str], where: str = "") -> None:
-    """Raise for expressions that GalSim would evaluate and for keys of other versions."""
+    """Raise for keys of other versions, and for expressions where GalSim does not evaluate them."""
     items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
     for key, value in items:
         name = f"{where}.{key}" if where else str(key)
         if name in _REFUSED:
             raise ConfigError(f"the key {name} is not used", file=path, key=name, remedy=_REFUSED[name])
-        if isinstance(value, str) and value[:1] in ("$", "@"):
+        if isinstance(value, str) and value[:1] in ("$", "@") and not name.startswith(("gal.", "eval_variables.")):
             raise ConfigError(
-                f"{value!r} is an expression to evaluate, and expressions are not run",
+                f"{value!r} is an expression to evaluate, and expressions are run in gal only",
                 file=path,
                 key=name,
                 remedy="write the value itself",

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
 from pydantic import Field
 
 from balrogutils.settings.yamlfile import Strict
 
-__all__ = ["INJ_TYPES", "Counts", "Densities", "Positions", "Sampling"]
+__all__ = ["EVERY", "Avoid", "Counts", "Densities", "Positions", "Sampling", "of_input"]
 
-INJ_TYPES = {"ngmixGalaxy": "ngmix_catalog", "desStar": "des_star_catalog"}
-"""The `gal` types, each with the `input` section it draws from; this order is the order in the truth table."""
+EVERY = "*"
+"""Stands for every input where one value is given for all."""
 
 GridName = Literal["RectGrid", "HexGrid"]
+
+# Which keys a kind of positions takes, besides `type`.
+_KEYS = {
+    "uniform": frozenset(),
+    "Halton": frozenset(),
+    "sahar": frozenset(),
+    "Table": frozenset(("file_name",)),
+    "RectGrid": frozenset(("grid_spacing", "rotate", "angle_unit", "offset")),
+    "HexGrid": frozenset(("grid_spacing", "rotate", "angle_unit", "offset")),
+    "MixedGrid": frozenset(("grid_type", "grid_spacing", "rotate", "angle_unit", "offset", "inj_frac")),
+}
 
 
 class Positions(Strict):
@@ -22,8 +34,12 @@ class Positions(Strict):
 
     Attributes
     ----------
-    type : {"uniform", "RectGrid", "HexGrid", "MixedGrid"}
-        Uniform on the sphere in the tile's unique area, or a grid in the tile's pixel frame.
+    type : str
+        ``uniform``: on the sphere in the tile's unique area; ``Halton``: the same with few gaps and clumps (Halton
+        1960, bases 2 and 3, with a random shift); ``sahar``: where the star catalogue has them; ``Table``: from a
+        table; ``RectGrid``, ``HexGrid``, ``MixedGrid``: grids in the tile's pixel frame.
+    file_name : str, optional
+        Table with ``ra`` and ``dec`` in degrees, or ``x`` and ``y`` in pixels of the tile from 1; FITS or CSV.
     grid_type : {"RectGrid", "HexGrid"}, optional
         The grid that a MixedGrid shares out.
     grid_spacing : float, optional
@@ -37,7 +53,8 @@ class Positions(Strict):
         Share of a MixedGrid that this input gets.
     """
 
-    type: Literal["uniform", "RectGrid", "HexGrid", "MixedGrid"] = "uniform"
+    type: Literal["uniform", "Halton", "sahar", "Table", "RectGrid", "HexGrid", "MixedGrid"] = "uniform"
+    file_name: str | None = None
     grid_type: GridName | None = None
     grid_spacing: Annotated[float, Field(gt=0)] | None = None
     rotate: float | Literal["Random"] = 0.0
@@ -45,56 +62,80 @@ class Positions(Strict):
     offset: tuple[float, float] | Literal["Random"] = (0.0, 0.0)
     inj_frac: Annotated[float, Field(gt=0, lt=1)] | None = None
 
+    @property
+    def counted(self) -> bool:
+        """Whether n_objects or object_density says how many positions there are."""
+        return self.type in ("uniform", "Halton")
+
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Positions:
-        if self.type == "uniform":
-            given = self.model_fields_set - {"type"}
-            if given:
-                raise ValueError(f"uniform positions take no {', '.join(sorted(given))}")
-        if self.type != "MixedGrid" and (self.inj_frac is not None or self.grid_type is not None):
+        strange = self.model_fields_set - {"type"} - _KEYS[self.type]
+        if strange & {"inj_frac", "grid_type"} and self.type in ("RectGrid", "HexGrid"):
             raise ValueError("inj_frac and grid_type belong to a MixedGrid")
+        if strange:
+            raise ValueError(f"{self.type} positions take no {', '.join(sorted(strange))}")
+        if self.type == "Table" and not self.file_name:
+            raise ValueError("Table positions need a file_name")
         return self
 
-
-def _for_every_input(value: Any, single: bool) -> Any:
-    return dict.fromkeys(INJ_TYPES.values(), value) if single else value
-
-
-class Sampling(Strict):
-    """Positions by input."""
-
-    ngmix_catalog: Positions = Positions()
-    des_star_catalog: Positions = Positions()
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _forms(cls, value: Any) -> Any:
-        if isinstance(value, str) or (isinstance(value, dict) and "type" in value):
-            value = _for_every_input(value, True)
-        if isinstance(value, dict):
-            return {key: {"type": item} if isinstance(item, str) else item for key, item in value.items()}
-        return value
+    def table(self, base: Path) -> Path | None:
+        """Return the table of positions; a relative name is relative to the checkout."""
+        return None if self.file_name is None else base / self.file_name.replace("BALROG-BASE", str(base))
 
 
-class Counts(Strict):
-    """Numbers of objects by input."""
-
-    ngmix_catalog: Annotated[int, Field(ge=0)] | None = None
-    des_star_catalog: Annotated[int, Field(ge=0)] | None = None
-
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _forms(cls, value: Any) -> Any:
-        return _for_every_input(value, isinstance(value, int))
+V = TypeVar("V")
 
 
-class Densities(Strict):
-    """Objects per arcmin^2 by input."""
+def of_input(values: dict[str, V] | None, name: str) -> V | None:
+    """Return the value of one input, or the one given for all; None when there is neither."""
+    return None if values is None else values.get(name, values.get(EVERY))
 
-    ngmix_catalog: Annotated[float, Field(ge=0)] | None = None
-    des_star_catalog: Annotated[float, Field(ge=0)] | None = None
 
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _forms(cls, value: Any) -> Any:
-        return _for_every_input(value, isinstance(value, (int, float)))
+def _sampling(value: Any) -> Any:
+    if isinstance(value, str) or (isinstance(value, dict) and "type" in value):
+        value = {EVERY: value}
+    if isinstance(value, dict):
+        return {key: {"type": item} if isinstance(item, str) else item for key, item in value.items()}
+    return value
+
+
+def _numbers(value: Any) -> Any:
+    return {EVERY: value} if isinstance(value, (int, float)) else value
+
+
+Sampling = Annotated[dict[str, Positions], pydantic.BeforeValidator(_sampling)]
+"""Positions by input."""
+
+Counts = Annotated[dict[str, Annotated[int, Field(ge=0)]], pydantic.BeforeValidator(_numbers)]
+"""Numbers of objects by input."""
+
+Densities = Annotated[dict[str, Annotated[float, Field(ge=0)]], pydantic.BeforeValidator(_numbers)]
+"""Objects per arcmin^2 by input."""
+
+
+class Avoid(Strict):
+    """Where nothing is injected.
+
+    Attributes
+    ----------
+    masked : bool
+        Where the centre would have zero weight on every exposure of some band.
+    file_name : str, optional
+        Table of bright stars: ``ra``, ``dec`` in degrees, and ``radius_arcsec`` unless `radius` is given; FITS or CSV.
+    radius : float, optional
+        Radius in arcsec about every one of them.
+    """
+
+    masked: bool = False
+    file_name: str | None = None
+    radius: Annotated[float, Field(gt=0)] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _table(self) -> Avoid:
+        if self.radius is not None and self.file_name is None:
+            raise ValueError("radius is the radius about the stars of file_name, and there is none")
+        return self
+
+    def table(self, base: Path) -> Path | None:
+        """Return the table of bright stars; a relative name is relative to the checkout."""
+        return None if self.file_name is None else base / self.file_name.replace("BALROG-BASE", str(base))

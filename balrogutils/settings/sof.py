@@ -52,6 +52,9 @@ class RoundPars(Strict):
 class ModelRun(FitRun):
     """Keys of fits of one model to every object, alone or in groups."""
 
+    fitter_type: Literal["max-ngmix-boot"] = "max-ngmix-boot"
+    normalize_psf: Literal[False] = False
+    center_psf: Literal[False] = False
     model: ModelName = "cm"
     max_pars: ModelPars = ModelPars()
     cov_pars: CovPars = CovPars()

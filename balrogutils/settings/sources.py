@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
+import pydantic
 from pydantic import Field
 
 from balrogutils.settings.yamlfile import Strict
 
-__all__ = ["Bands", "DesStarCatalog", "Inputs", "NgmixCatalog"]
+__all__ = [
+    "INJ_TYPES",
+    "Bands",
+    "CosmosCatalog",
+    "DesStarCatalog",
+    "GalaxyTable",
+    "Inputs",
+    "NgmixCatalog",
+    "StarTable",
+]
 
 Bands = str | tuple[str, ...]
+
+INJ_TYPES = {
+    "ngmixGalaxy": "ngmix_catalog",
+    "desStar": "des_star_catalog",
+    "tableGalaxy": "galaxy_table",
+    "tableStar": "star_table",
+    "COSMOSGalaxy": "cosmos_catalog",
+}
+"""The `gal` types of this package, each with the `input` section it draws from."""
 
 
 def _place(base: Path, *parts: str) -> Path:
@@ -19,7 +39,26 @@ def _place(base: Path, *parts: str) -> Path:
     return base.joinpath(*(part.replace("BALROG-BASE", str(base)) for part in parts if part))
 
 
-class NgmixCatalog(Strict):
+class Source(Strict):
+    """What every source of objects has.
+
+    Attributes
+    ----------
+    bands : str or list of str, optional
+        Bands it offers; the tile's when not given.
+    weight : str, optional
+        Column with the weights rows are chosen by; all alike when not given.
+    """
+
+    bands: Bands | None = None
+    weight: str | None = None
+
+    def path(self, base: Path, tile: str) -> Path:
+        """Return the source's file."""
+        raise NotImplementedError
+
+
+class NgmixCatalog(Source):
     """A galaxy catalogue with ngmix columns ``<type>_T``, ``<type>_g``, ``<type>_flux`` and so on.
 
     Attributes
@@ -39,7 +78,6 @@ class NgmixCatalog(Strict):
     file_name: str
     dir: str = ""
     catalog_type: Literal["gauss", "cm", "bdf"] | None = None
-    bands: Bands | None = None
     snr_min: float | None = None
     snr_max: float | None = None
     t_frac: Annotated[float, Field(ge=0)] | None = None
@@ -54,7 +92,7 @@ class NgmixCatalog(Strict):
         return _place(base, self.dir, self.file_name)
 
 
-class DesStarCatalog(Strict):
+class DesStarCatalog(Source):
     """Simulated stars, one CSV ``<base_dir>/<model_type>/Model_<tile>.csv`` a tile.
 
     Attributes
@@ -70,7 +108,6 @@ class DesStarCatalog(Strict):
     base_dir: str
     model_type: str = ""
     tile: str | None = None
-    bands: Bands | None = None
     data_version: str | None = None
     base_model: str | None = None
     zeropoint: Annotated[float, Field(ge=30.0, le=30.0)] = 30.0
@@ -80,14 +117,89 @@ class DesStarCatalog(Strict):
         return _place(base, self.base_dir, self.model_type, f"Model_{self.tile or tile}.csv")
 
 
+class StarTable(Source):
+    """Stars of a table, FITS or CSV: ``mag_<band>`` or ``flux_<band>`` (zero point 30), also ``ra``, ``dec``, ``id``.
+
+    Attributes
+    ----------
+    file_name, dir : str
+        A relative `dir` is relative to the checkout (``BALROG_BASE``).
+    """
+
+    file_name: str
+    dir: str = ""
+
+    def path(self, base: Path, tile: str) -> Path:
+        """Return the table; ``TILE`` in its name stands for the tile's."""
+        return _place(base, self.dir, self.file_name.replace("TILE", tile))
+
+
+class GalaxyTable(StarTable):
+    """Galaxies of a table: magnitudes as `StarTable`, shapes ``g1``, ``g2`` (u west, v north) or ``q``, ``beta_deg``.
+
+    Attributes
+    ----------
+    model : {"sersic", "bulge_disk", "knots"}
+        ``sersic`` reads ``sersic_n``, ``r50_arcsec``; ``bulge_disk`` reads ``bulge_fraction``, ``bulge_r50_arcsec``,
+        ``disk_r50_arcsec`` and, where there is one, ``bulge_n`` (4); ``knots`` reads ``knots`` (how many points) and
+        ``r50_arcsec``. Radii are half-light radii, circularised.
+    n_step : float, optional
+        Sersic indices are rounded to whole steps, so that GalSim tabulates few profiles.
+    truncation : float, optional
+        Sersic profiles end at this many half-light radii.
+    """
+
+    model: Literal["sersic", "bulge_disk", "knots"]
+    n_step: Annotated[float, Field(gt=0)] | None = None
+    truncation: Annotated[float, Field(gt=1)] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _keys(self) -> GalaxyTable:
+        if self.model == "knots" and (self.n_step or self.truncation):
+            raise ValueError("knots have no Sersic index: remove n_step and truncation")
+        return self
+
+
+class CosmosCatalog(Source):
+    """Galaxies of the COSMOS samples of GalSim: their HST images, or the Sersic and bulge+disk fits to them.
+
+    Attributes
+    ----------
+    file_name, dir : str
+        ``real_galaxy_catalog_*.fits``; the files beside it are found as GalSim does. A relative `dir` is relative to
+        the checkout.
+    use_real : bool
+        Inject the images, deconvolved by their PSF; else the fits.
+    exclusion_level : str
+        As of `galsim.COSMOSCatalog`.
+    mag_columns : mapping of str to str, optional
+        Columns of the ``_fits`` table (or the catalogue) with the magnitude of each band; F814W (``mag_auto``,
+        ``MAG``) in every band when not given.
+    n_step : float
+        Sersic indices are rounded to whole steps.
+    """
+
+    file_name: str
+    dir: str = ""
+    use_real: bool = True
+    exclusion_level: Literal["none", "bad_stamp", "bad_fits", "marginal"] = "marginal"
+    mag_columns: Mapping[str, str] | None = None
+    n_step: Annotated[float, Field(gt=0)] = 0.05
+
+    def path(self, base: Path, tile: str) -> Path:
+        """Return the catalogue's file."""
+        return _place(base, self.dir, self.file_name)
+
+
 class Inputs(Strict):
     """The `input` section."""
 
     ngmix_catalog: NgmixCatalog | None = None
     des_star_catalog: DesStarCatalog | None = None
+    galaxy_table: GalaxyTable | None = None
+    star_table: StarTable | None = None
+    cosmos_catalog: CosmosCatalog | None = None
 
     def files(self, base: Path, tile: str) -> list[Path]:
         """Return the files of every catalogue of a tile."""
-        return [
-            section.path(base, tile) for section in (self.ngmix_catalog, self.des_star_catalog) if section is not None
-        ]
+        return [section.path(base, tile) for _, section in self if section is not None]

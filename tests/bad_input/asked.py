@@ -61,7 +61,7 @@ ROWS = [
     KEYS("value of the wrong type", f"snakemake {T} --config seed=many", "seed: must be a whole number, not 'many'"),
     KEYS("mode too large", f"snakemake {T} --config mode=3000", "mode: must be at most 2047, not 3000.*key mode"),
     KEYS("mode 0", f"snakemake {T} --config mode=0", "mode: must be at least 1, not 0.*key mode"),
-    KEYS("block of another version", f"snakemake {T} --config mode=256", "does not have: 256.*key mode"),
+    KEYS("block of another version", f"snakemake {T} --config mode=512", "does not have: 512.*key mode"),
     KEYS(
         "MEDS files of nothing",
         f"snakemake {T} --config mode=4",

@@ -1,0 +1,1 @@
+"""Bayesian Fourier domain (BFD) moments."""

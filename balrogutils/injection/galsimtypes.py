@@ -1,0 +1,179 @@
+"""GalSim's own object types and values in the `gal` section, evaluated with named randomness."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from balrogutils.errors import ConfigError, did_you_mean
+from balrogutils.randomness import seed32
+from balrogutils.settings.galsection import LENSING
+
+if TYPE_CHECKING:
+    import galsim
+
+    from balrogutils.settings.galsection import GalItem
+    from balrogutils.settings.injection import Injection
+
+__all__ = ["GalSimObjects"]
+
+
+_TRANSFORMS = ("flux", "dilate", "dilation", "ellip", "rotate", "shift", "redshift", "sed", "gsparams", *LENSING)
+
+
+class GalSimObjects:
+    """Evaluates the `gal` items of a configuration, object by object.
+
+    Parameters
+    ----------
+    settings : Injection
+        The injection configuration.
+    base : pathlib.Path
+        Directory that relative names of files start from.
+    tile, realization : str
+        Keys of the random streams.
+    seed : int
+        Seed of the run.
+    """
+
+    def __init__(self, settings: Injection, base: Path, tile: str, realization: str, seed: int) -> None:
+        self._settings, self._root, self._tile, self._seed = settings, base, tile, seed
+        self._realization = realization
+        self._items = {item.type if not item.native else item.label: item for item in settings.gal.items}
+
+    @cached_property
+    def _prepared(self) -> dict[str, Any]:
+        import galsim.config
+        import galsim.des
+
+        base: dict[str, Any] = {"input": copy.deepcopy(self._settings.galsim_inputs(self._root))}
+        if self._settings.eval_variables:
+            base["eval_variables"] = dict(self._settings.eval_variables)
+        try:
+            galsim.config.ProcessInput(base)
+        except (galsim.GalSimError, OSError) as error:
+            raise ConfigError(
+                f"GalSim cannot use an input: {error}", key="input", remedy="see GalSim's manual"
+            ) from error
+        return base
+
+    def _base(self, label: str, number: int, purpose: str, item: dict[str, Any]) -> dict[str, Any]:
+        import galsim
+
+        rng = galsim.BaseDeviate(seed32(self._seed, purpose, self._tile, self._realization, label, number))
+        # A copy for each object: GalSim keeps the last value of everything it has evaluated.
+        return {
+            **self._prepared,
+            "gal": copy.deepcopy(item),
+            "obj_num": number,
+            "index_key": "obj_num",
+            "rng": rng,
+            "obj_rng": rng,
+        }
+
+    def build(self, label: str, number: int) -> galsim.GSObject:
+        """Return the profile of one object of a type of GalSim's, the same in every band and on every chip.
+
+        Parameters
+        ----------
+        label : str
+            Name of its kind.
+        number : int
+            Number of the object within its kind.
+
+        Raises
+        ------
+        ConfigError
+            When GalSim does not take the configuration.
+        """
+        import galsim
+        import galsim.config
+
+        item = self._items[label]
+        base = self._base(label, number, "galsim object", item.profile)
+        try:
+            whole, _ = galsim.config.BuildGSObject(base, "gal")
+        except (galsim.GalSimError, ValueError, TypeError, KeyError, OSError) as error:
+            raise self._refused(item, error) from error
+        if whole is None:
+            raise ConfigError(f"GalSim skips objects of {label}", key="gal", remedy="remove what makes it skip them")
+        return whole
+
+    def values(self, label: str, number: int, bands: tuple[str, ...]) -> dict[str, Any]:
+        """Return what else the item says of one object.
+
+        Returns
+        -------
+        dict
+            ``shear`` (complex g1 + i g2), ``magnification``, ``light_scale``, ``ebv``, and ``mag`` by band or None.
+        """
+        import galsim
+        import galsim.config
+
+        item = self._items[label]
+        given = {
+            key: value
+            for key in ("shear", "magnify", "lens", "scale_flux", "ebv", "mag")
+            if (value := getattr(item, key)) is not None
+        }
+        base = self._base(label, number, "galsim values", given)
+        values: dict[str, Any] = {"shear": 0j, "magnification": 1.0, "light_scale": 1.0, "ebv": 0.0, "mag": None}
+
+        def parsed(place: dict[str, Any], key: str, kind: type) -> Any:
+            return galsim.config.ParseValue(place, key, base, kind)[0]
+
+        here = base["gal"]
+        try:
+            if "shear" in here:
+                shear = parsed(here, "shear", galsim.Shear)
+                values["shear"] = complex(shear.g1, shear.g2)
+            if "magnify" in here:
+                values["magnification"] = parsed(here, "magnify", float)
+            if "lens" in here:
+                shear = parsed(here["lens"], "shear", galsim.Shear)
+                values["shear"] = (values["shear"] + complex(shear.g1, shear.g2)) / (
+                    1.0 + np.conj(complex(shear.g1, shear.g2)) * values["shear"]
+                )
+                values["magnification"] *= parsed(here["lens"], "mu", float)
+            if "scale_flux" in here:
+                values["light_scale"] = parsed(here, "scale_flux", float)
+            if "ebv" in here:
+                values["ebv"] = parsed(here, "ebv", float)
+            if isinstance(here.get("mag"), dict) and "type" not in here["mag"]:
+                values["mag"] = {band: parsed(here["mag"], band, float) for band in bands}
+            elif "mag" in here:
+                values["mag"] = dict.fromkeys(bands, parsed(here, "mag", float))
+        except (galsim.GalSimError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+            raise self._refused(item, error) from error
+        if not (values["magnification"] > 0 and values["light_scale"] > 0 and abs(values["shear"]) < 1):
+            raise ConfigError(
+                f"an object of {label} would have shear {abs(values['shear']):g}, magnification "
+                f"{values['magnification']:g} and flux scale {values['light_scale']:g}",
+                key="gal",
+                remedy="the shear must be below 1, the others above 0",
+            )
+        return values
+
+    def _refused(self, item: GalItem, error: Exception) -> ConfigError:
+        """Return GalSim's complaint, with what may have been meant."""
+        import galsim
+
+        # GalSim lists everything it knows.
+        text = str(error).partition(" not in dict_keys")[0]
+        given = item.profile
+        kind = getattr(galsim, item.type, None)
+        # What makes the profile, and what GalSim does to any profile.
+        known = [*(inspect.signature(kind).parameters if kind else ()), *_TRANSFORMS]
+        strange = [key for key in given if key not in known and key != "type"]
+        hints = [did_you_mean(word, [name for name in known if name not in given]) for word in strange]
+        hint = f" ({word})" if (word := "; ".join(hint for hint in hints if hint.startswith("did"))) else ""
+        return ConfigError(
+            f"GalSim does not take the {item.type} of gal: {text}{hint}",
+            key="gal",
+            remedy="see GalSim's manual of the configuration",
+        )

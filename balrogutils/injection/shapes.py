@@ -1,0 +1,211 @@
+"""The GalSim profile of any planned object, as it is seen on the sky: of flux 1, rotated, sheared, magnified."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import galsim
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammainc, gammaincinv
+
+from balrogutils.errors import InjectionError
+from balrogutils.injection import profiles
+from balrogutils.injection.galsimtypes import GalSimObjects
+from balrogutils.randomness import seed32
+
+if TYPE_CHECKING:
+    from balrogutils.settings.injection import Injection
+
+__all__ = ["Shapes", "bulge_disk_radius", "table_profile"]
+
+
+class Shapes:
+    """Makes profiles of rows of a plan.
+
+    Parameters
+    ----------
+    settings : Injection
+        The injection configuration.
+    base : pathlib.Path
+        The checkout.
+    tile, realization : str
+        Keys of the random streams; `realization` is the twin's of a shear pair.
+    seed : int
+        Seed of the run.
+    """
+
+    def __init__(self, settings: Injection, base: Path, tile: str, realization: str, seed: int) -> None:
+        self._settings, self._base, self._tile, self._seed = settings, base, tile, seed
+        self._realization = realization
+        self._native = GalSimObjects(settings, base, tile, realization, seed)
+
+    @cached_property
+    def _cosmos(self) -> Any:
+        from balrogutils.injection.sources.cosmos import open_catalog
+
+        section = self._settings.input.cosmos_catalog
+        assert section is not None  # the plan has such objects, so the configuration has the section
+        return section, open_catalog(section, self._base, self._tile)
+
+    def profile(self, row: Any, mirrored: bool = False) -> galsim.GSObject | None:
+        """Return the profile of flux 1 in sky coordinates (u west, v north, arcsec), before the PSF; None for a star.
+
+        Parameters
+        ----------
+        row : numpy.void
+            Row of the plan.
+        mirrored : bool
+            With the opposite shear, as in the other realization of a shear pair.
+
+        Raises
+        ------
+        InjectionError
+            When it cannot be made.
+        """
+        model = str(row["model"])
+        if model == "star":
+            return None
+        try:
+            if model in profiles.MODELS:
+                whole = profiles.profile(*(row[name] for name in profiles.PARAMETERS))
+            else:
+                whole = self._intrinsic(model, row)
+            return whole if not _lensed(row) else _lens(whole, row, -1.0 if mirrored else 1.0)
+        except (galsim.GalSimError, OSError) as error:
+            raise InjectionError(
+                f"GalSim cannot make object {row['bal_id']} ({row['inj_type']}, row {row['cat_row']}): {error}",
+                remedy="cut such objects",
+            ) from error
+
+    def _intrinsic(self, model: str, row: Any) -> galsim.GSObject:
+        """Return the profile before lensing of a model that ngmix does not have."""
+        if model == "galsim":
+            native = self._native.build(str(row["inj_type"]), int(row["number"]))
+            return native.rotate(float(row["rotation"]) * galsim.degrees).withFlux(1.0)
+        if model == "cosmos":
+            section, catalog = self._cosmos
+            rng = galsim.BaseDeviate(self._key(row, "cosmos"))
+            whole = catalog.makeGalaxy(
+                int(row["cosmos_index"]),
+                gal_type="real" if section.use_real else "parametric",
+                sersic_prec=section.n_step,
+                noise_pad_size=0,
+                rng=rng,
+            )
+            return whole.rotate(float(row["rotation"]) * galsim.degrees).withFlux(1.0)
+        return table_profile(model, row, self._key(row, "knots"))
+
+    def _key(self, row: Any, purpose: str) -> int:
+        names = (purpose, self._tile, self._realization, str(row["inj_type"]), int(row["number"]))
+        return seed32(self._seed, *names)
+
+    def reach(self, row: Any) -> float:
+        """Return the radius in arcsec outside which at most `profiles.LOST_LIGHT` of the flux lies, before the PSF."""
+        model = str(row["model"])
+        if model in profiles.MODELS:
+            stretch = 1.0
+            if _lensed(row):
+                g = float(np.hypot(row["shear_g1"], row["shear_g2"]))
+                stretch = float(np.sqrt(row["magnification"] * (1.0 + g) / (1.0 - g)))
+            return stretch * profiles.light_radius(*(row[name] for name in profiles.PARAMETERS))
+        whole = self.profile(row)
+        assert whole is not None  # only stars have none
+        if model == "cosmos" and self._cosmos[0].use_real:
+            return _image_reach(whole)
+        # GalSim's step in Fourier space is pi / R, with R the radius that holds all but folding_threshold of the light.
+        return float(np.pi / whole.withGSParams(folding_threshold=profiles.LOST_LIGHT).stepk)
+
+
+def table_profile(model: str, row: Any, seed: int) -> galsim.GSObject:
+    """Return the profile of flux 1 of a galaxy of a table, sheared by its own g1 and g2.
+
+    Parameters
+    ----------
+    model : {"sersic", "bulge_disk", "knots"}
+        What it is.
+    row : numpy.void or mapping
+        Its columns; see `balrogutils.settings.sources.GalaxyTable`.
+    seed : int
+        Of the places of knots.
+
+    Raises
+    ------
+    InjectionError
+        For another model.
+    """
+    if model == "sersic":
+        whole = _sersic(row["sersic_n"], row["r50_arcsec"], row["truncation"])
+    elif model == "bulge_disk":
+        share = float(row["bulge_fraction"])
+        bulge = _sersic(row["bulge_n"], row["bulge_r50_arcsec"], row["truncation"]).withFlux(share)
+        disk = galsim.Exponential(half_light_radius=float(row["disk_r50_arcsec"]), flux=1.0 - share)
+        whole = galsim.Add([part for part in (bulge, disk) if part.flux > 0])
+    elif model == "knots":
+        rng = galsim.BaseDeviate(seed)
+        whole = galsim.RandomKnots(int(row["knots"]), half_light_radius=float(row["r50_arcsec"]), rng=rng)
+    else:
+        raise InjectionError(f"unknown model {model!r}", key="model", remedy="make the plan again")
+    return whole.shear(g1=float(row["g1"]), g2=float(row["g2"]))
+
+
+def _lensed(row: Any) -> bool:
+    return bool(row["shear_g1"] or row["shear_g2"] or row["magnification"] != 1.0)
+
+
+def _lens(whole: galsim.GSObject, row: Any, sign: float) -> galsim.GSObject:
+    # The magnification of the flux is in the flux columns of the plan.
+    return whole.shear(g1=sign * float(row["shear_g1"]), g2=sign * float(row["shear_g2"])).dilate(
+        float(np.sqrt(row["magnification"]))
+    )
+
+
+def _sersic(index: float, radius: float, truncation: float) -> galsim.GSObject:
+    trunc = float(truncation) * float(radius)
+    return galsim.Sersic(n=float(index), half_light_radius=float(radius), trunc=trunc)
+
+
+def _image_reach(whole: galsim.GSObject) -> float:
+    """Return half the diagonal of the HST stamp of a real galaxy, as it is sheared and magnified."""
+    inner, stretch = whole, 1.0
+    while isinstance(inner, galsim.Transformation):
+        stretch *= float(np.linalg.svd(inner.jac, compute_uv=False)[0])
+        inner = inner.original
+    image = inner.original_gal
+    while isinstance(image, galsim.Transformation):
+        stretch *= float(np.linalg.svd(image.jac, compute_uv=False)[0])
+        image = image.original
+    bounds = image.image.bounds
+    size = np.hypot(bounds.xmax - bounds.xmin + 1, bounds.ymax - bounds.ymin + 1)
+    return 0.5 * stretch * float(size * image.image.scale)
+
+
+def bulge_disk_radius(
+    share: NDArray[np.float64], bulge: NDArray[np.float64], index: NDArray[np.float64], disk: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the half-light radius of bulge and disk together, to a relative accuracy of 1e-9; NaN where one is not.
+
+    Parameters
+    ----------
+    share, bulge, index, disk : ndarray of float64
+        Fraction of the light in the bulge, its half-light radius and Sersic index, half-light radius of the
+        exponential disk.
+
+    Notes
+    -----
+    A Sersic profile of index n holds P(2n, b (r / r50)^(1/n)) of its light within r, with b where that is 1/2
+    (Graham & Driver 2005); found by bisection. Truncation is left out.
+    """
+    ok = np.isfinite(share + bulge + index + disk) & (bulge > 0) & (disk > 0) & (index > 0)
+    safe = [np.where(ok, values, 1.0) for values in (share, bulge, index, disk)]
+    share, bulge, index, disk = safe
+    low, high = np.minimum(bulge, disk), np.maximum(bulge, disk)
+    b, b_disk = gammaincinv(2.0 * index, 0.5), gammaincinv(2.0, 0.5)
+    for _ in range(40):
+        r = 0.5 * (low + high)
+        inside = share * gammainc(2.0 * index, b * (r / bulge) ** (1.0 / index))
+        inside += (1.0 - share) * gammainc(2.0, b_disk * r / disk)
+        low, high = np.where(inside < 0.5, r, low), np.where(inside < 0.5, high, r)
+    return np.where(ok, 0.5 * (low + high), np.nan)

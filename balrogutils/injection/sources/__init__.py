@@ -1,0 +1,1 @@
+"""Where the objects to inject come from: one module a kind of catalogue."""

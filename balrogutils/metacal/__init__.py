@@ -1,0 +1,1 @@
+"""Metacalibration: images of an object as it would look sheared, and shapes whose response to shear is measured."""

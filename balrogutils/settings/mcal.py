@@ -1,0 +1,133 @@
+"""Configuration of metacal runs, ``shr-config/run-<run>.yaml``."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import pydantic
+
+from balrogutils.settings.fits import FitRun, Fraction, Jobs, LMPars, MaskNames, PSFPars, StarFlags
+from balrogutils.settings.priors import BAPrior, Priors, ShapePriorPars
+from balrogutils.settings.sof import CovPars, RoundPars
+from balrogutils.settings.yamlfile import Strict
+
+__all__ = ["CorrectMeds", "Mcal", "McalModelPars", "McalPriors", "MetacalPars"]
+
+Positive = Annotated[float, pydantic.Field(gt=0)]
+MetacalType = Literal["noshear", "1p", "1m", "2p", "2m", "1p_psf", "1m_psf", "2p_psf", "2m_psf"]
+_MOF = "remove it; it belongs to a MOF run"
+
+
+class PSFSource(Strict):
+    """Where PSFs come from: the stamps of the MEDS files, which were made from PSFEx models."""
+
+    type: Literal["psfex"] = "psfex"
+
+
+class ImageIO(Strict):
+    """What the MEDS files are."""
+
+    io_type: Literal["meds-des-y3"] = "meds-des-y3"
+    image_type: Literal["flux"] = "flux"
+    psfs: PSFSource = PSFSource()
+
+
+class CorrectMeds(Strict):
+    """What is done to stamps before they are sheared.
+
+    `mof_run` names the run whose models of neighbours are taken away and whose model of the object fills holes, the
+    tile's own MOF catalogue; null leaves neighbours where they are and fills holes with noise alone. `bad_flags` are
+    mask bits of pixels that are filled.
+    """
+
+    mof_run: str | None = "y3v02-mof"
+    reject_outliers: bool = True
+    replace_bad: Literal[True] = True
+    symmetrize_mask: bool = True
+    bad_flags: tuple[Annotated[int, pydantic.Field(gt=0, lt=2**31)], ...] = (2, 4, 2048)
+
+
+class MetacalPars(Strict):
+    """Target PSF, types, step, whether noise is sheared the other way (fixnoise), and estimators beside the Gaussian
+    fit: wmom (under a Gaussian), admom (adaptive), ksigma and pgauss (before the PSF), with the FWHM of their weights
+    in arcsec.
+    """
+
+    psf: Literal["gauss", "fitgauss", "azgauss", "dilate"] = "gauss"
+    types: tuple[MetacalType, ...] = ("noshear", "1p", "1m", "2p", "2m")
+    step: float = pydantic.Field(default=0.01, gt=0, lt=0.1)
+    fixnoise: bool = True
+    estimators: tuple[Literal["wmom", "admom", "ksigma", "pgauss"], ...] = ()
+    fwhm: dict[str, Positive] = pydantic.Field(default_factory=lambda: {"wmom": 1.2, "ksigma": 2.0, "pgauss": 2.0})
+
+    @pydantic.field_validator("types", "estimators")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("one is named twice")
+        return value
+
+    @pydantic.field_validator("fwhm")
+    @classmethod
+    def _weighted(cls, value: dict[str, float]) -> dict[str, float]:
+        known = ("wmom", "ksigma", "pgauss")
+        if unknown := sorted(set(value) - set(known)):
+            raise ValueError(f"{unknown} have no FWHM; known: {' '.join(known)}")
+        return value
+
+    @pydantic.field_validator("types")
+    @classmethod
+    def _unsheared(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "noshear" not in value:
+            raise ValueError("noshear must be among the types")
+        return value
+
+
+class McalModelPars(Strict):
+    """How the Gaussian is fit to sheared images. Y3 had 5e-5; differences of a hundredth need less."""
+
+    method: Literal["lm"] = "lm"
+    ntry: int = pydantic.Field(default=2, ge=1, le=100)
+    lm_pars: LMPars = LMPars(maxfev=2000, xtol=1e-8, ftol=1e-8)
+
+
+class McalPriors(Priors):
+    """Priors of the Gaussian; `T` in arcsec^2, `counts` (each band) in flux at zero point 30."""
+
+    g: ShapePriorPars | None = BAPrior(type="ba", sigma=0.3)
+
+    @pydantic.model_validator(mode="after")
+    def _gaussian(self) -> McalPriors:
+        for name in ("fracdev", "logTratio", "n"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} is given, but a Gaussian has none")
+        return self
+
+
+class Mcal(FitRun):
+    """Every key of a metacal run, with the defaults of the shipped file."""
+
+    LATER: ClassVar[dict[str, str]] = dict.fromkeys(("nbrs", "mof", "model_nbrs", "model_nbrs_method"), _MOF)
+
+    jobs: Jobs = Jobs(bands=("r", "i", "z"))
+    global_seed: int = pydantic.Field(default=1781, ge=0, lt=2**63)
+    fitter_type: Literal["metacal-ngmix-boot"] = "metacal-ngmix-boot"
+    imageio: ImageIO = ImageIO()
+    propagate_star_flags: StarFlags = StarFlags(propagate=False)
+    reject_outliers: bool = False
+    extra_mask_flag_list: MaskNames = ("SATURATE", "INTERP", "SUSPECT")
+    max_bmask_frac: Fraction = 1.0
+    max_zero_weight_frac: Fraction = 0.10
+    region: Literal["uberseg", "seg_and_sky", "weight"] = "uberseg"
+    normalize_psf: Literal[True] = True
+    center_psf: Literal[True] = True
+
+    model: Literal["gauss"] = "gauss"
+    max_pars: McalModelPars = McalModelPars()
+    psf_pars: PSFPars = PSFPars(model="gauss", ntry=2, lm_pars=LMPars())
+    min_psf_model_s2n: float = pydantic.Field(default=100.0, ge=0)
+    cov_pars: CovPars = CovPars()
+    round_pars: RoundPars = RoundPars()
+    priors: McalPriors = McalPriors()
+    correct_meds: CorrectMeds = CorrectMeds()
+    metacal_pars: MetacalPars = MetacalPars()
