@@ -1,5 +1,6 @@
 """Groups of a tile: run files, rows, chunks, the block, the fitted scene."""
 
+import multiprocessing
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -303,6 +304,41 @@ def test_block_makes_catalogue_groups_and_scenes(tmp_path, tile, config, realiza
     block.mof(context, 1)
     assert read_manifest(tree.manifest("mof"))["counts"]["chunks_reused"] == 2
     assert same(tree.fit("mof"), first)
+
+
+def run_block(root, config, workers):
+    block.mof(make_context(root, config), workers)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_block_goes_on_where_it_was(tmp_path, tile, workers):
+    made = {}
+    for name in ("undisturbed", "killed"):
+        root = tmp_path / name
+        root.mkdir()
+        config = root / "run-y3v02-mof.yaml"
+        config.write_text("run: y3v02-mof\nmodel: exp\njobs: {chunksize: 1}\n")
+        tree = make_context(root, config).tree
+        fill_tree(tree, tile[0])
+        if name == "killed":
+            process = multiprocessing.get_context("spawn").Process(target=run_block, args=(root, config, workers))
+            process.start()
+            first = tree.manifest("mof-chunk000000-000000")
+            until = time.monotonic() + 120
+            while not first.is_file() and process.is_alive():
+                assert time.monotonic() < until
+                time.sleep(0.005)
+            process.kill()
+            process.join()
+            assert not tree.manifest("mof").exists()
+        run_block(root, config, workers)
+        made[name] = tree
+    assert read_manifest(made["killed"].manifest("mof"))["counts"]["chunks_reused"] >= 1
+    for path in (lambda tree: tree.fit("mof"), *(lambda tree, b=band: tree.scene("mof", b) for band in BANDS)):
+        assert same(path(made["undisturbed"]), path(made["killed"]))
+    pictures = [tree.scene("mof", "g", "png").read_bytes() for tree in made.values()]
+    assert pictures[0] == pictures[1]
 
 
 def test_the_scene_is_the_image_without_its_noise(tile, measured):
