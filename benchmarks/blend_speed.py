@@ -2,7 +2,7 @@
 
 CPU ms in one process: 4 bands of 6 epochs, stamps of 48 x 48 pixels, PSF mixtures of three Gaussians, PSF fits not
 counted. Groups of two and three beside the sum of the fits of their members alone with uberseg weights (SOF); then the
-cost of one group against the number of its members, a lattice of 3 arcsec in which each shares pixels with many.
+cost of one group against the number of its members, lattices of 5 and 3 arcsec, in which each shares pixels with many.
 """
 
 from __future__ import annotations
@@ -89,12 +89,12 @@ def polygon(rng: np.random.Generator, count: int) -> np.ndarray:
     return radius * np.column_stack([np.sin(angles), np.cos(angles)])
 
 
-def lattice(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Return positions on a jittered lattice of 3 arcsec, as round as the number allows."""
+def lattice(rng: np.random.Generator, count: int, pitch: float) -> np.ndarray:
+    """Return positions on a jittered lattice, as round as the number allows."""
     side = int(np.ceil(np.sqrt(count))) + 2
-    grid = 3.0 * (np.argwhere(np.ones((side, side))) - (side - 1) / 2)
+    grid = pitch * (np.argwhere(np.ones((side, side))) - (side - 1) / 2)
     near = np.argsort((grid**2).sum(axis=1), kind="stable")[:count]
-    return grid[near] + rng.normal(0, 0.3, (count, 2))
+    return grid[near] + rng.normal(0, 0.1 * pitch, (count, 2))
 
 
 def main() -> None:
@@ -113,17 +113,22 @@ def main() -> None:
             alone = sum(one_by_one(one, recipe) for one in groups) / count
             times = f"x {1e3 * ORIGINAL[members] / joint:.0f}" if name == "bdf" else ""
             _log.info("%-6s %8d %12.1f %12.1f %8.2f %10s", name, members, alone, joint, joint / alone, times)
-    for name in MODELS:
-        recipe = recipe_of(name)
-        cost = []
-        for members in SIZES:
-            repeats = 3 if members < 10 else 1
-            groups = [group(100 + k, lattice(rng, members), name) for k in range(repeats)]
-            cost.append(sum(together(one, recipe) for one in groups) / repeats)
-            _log.info("%-6s %8d members %10.1f ms, %8.1f ms a member", name, members, cost[-1], cost[-1] / members)
-        slope = np.polyfit(np.log(SIZES[2:]), np.log(cost[2:]), 1)[0]
-        _log.info("%-6s cost ~ N^%.2f from %d to %d; N^%.2f from 1", name, slope, SIZES[2], SIZES[-1],
-                  np.log(cost[-1] / cost[0]) / np.log(SIZES[-1]))  # fmt: skip
+    for pitch in (5.0, 3.0):
+        for name in MODELS:
+            _growth(rng, name, pitch)
+
+
+def _growth(rng: np.random.Generator, name: str, pitch: float) -> None:
+    """Print the cost against the number of members of a lattice."""
+    recipe = recipe_of(name)
+    cost = []
+    for members in SIZES:
+        repeats = 3 if members < 10 else 1
+        groups = [group(100 + k, lattice(rng, members, pitch), name) for k in range(repeats)]
+        cost.append(sum(together(one, recipe) for one in groups) / repeats)
+    line = " ".join(f"{members}: {ms:.0f}" for members, ms in zip(SIZES, cost, strict=True))
+    slope = np.polyfit(np.log(SIZES), np.log(cost), 1)[0]
+    _log.info("%-4s %.0f arcsec, ms by members: %s; N^%.2f", name, pitch, line, slope)
 
 
 if __name__ == "__main__":

@@ -300,7 +300,8 @@ def test_a_killed_run_is_finished_by_the_same_command(archive, base, terminal, t
         config = base / f"{kind}-config" / f"run-y3v02-{kind}.yaml"
         text, changed = re.subn(r"chunksize: *\d+", f"chunksize: {size}", config.read_text())
         assert changed == 1
-        config.write_text(text)
+        # Single exponentials: what is fit does not matter here, and how long it takes does.
+        config.write_text(re.sub(r"model: cm\b", "model: exp", text) if kind == "mof" else text)
     meds_data, reference = tile.meds_data, base / "undisturbed"
     assert tile.finish(tile.start(*WORDS)) == 0, tile.output.read_text()
     shutil.move(meds_data, reference)

@@ -1,5 +1,6 @@
 """Groups of a tile: run files, rows, chunks, the block, the fitted scene."""
 
+import multiprocessing
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -305,6 +306,41 @@ def test_block_makes_catalogue_groups_and_scenes(tmp_path, tile, config, realiza
     assert same(tree.fit("mof"), first)
 
 
+def run_block(root, config, workers):
+    block.mof(make_context(root, config), workers)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_block_goes_on_where_it_was(tmp_path, tile, workers):
+    made = {}
+    for name in ("undisturbed", "killed"):
+        root = tmp_path / name
+        root.mkdir()
+        config = root / "run-y3v02-mof.yaml"
+        config.write_text("run: y3v02-mof\nmodel: exp\njobs: {chunksize: 1}\n")
+        tree = make_context(root, config).tree
+        fill_tree(tree, tile[0])
+        if name == "killed":
+            process = multiprocessing.get_context("spawn").Process(target=run_block, args=(root, config, workers))
+            process.start()
+            first = tree.manifest("mof-chunk000000-000000")
+            until = time.monotonic() + 120
+            while not first.is_file() and process.is_alive():
+                assert time.monotonic() < until
+                time.sleep(0.005)
+            process.kill()
+            process.join()
+            assert not tree.manifest("mof").exists()
+        run_block(root, config, workers)
+        made[name] = tree
+    assert read_manifest(made["killed"].manifest("mof"))["counts"]["chunks_reused"] >= 1
+    for path in (lambda tree: tree.fit("mof"), *(lambda tree, b=band: tree.scene("mof", b) for band in BANDS)):
+        assert same(path(made["undisturbed"]), path(made["killed"]))
+    pictures = [tree.scene("mof", "g", "png").read_bytes() for tree in made.values()]
+    assert pictures[0] == pictures[1]
+
+
 def test_the_scene_is_the_image_without_its_noise(tile, measured):
     """The coadd stamps less the drawn scene are noise."""
     _, (rows, _, _) = measured
@@ -326,3 +362,18 @@ def test_block_without_its_inputs_says_which_block_makes_them(tmp_path, tile, co
     context.tree.image("r").unlink()
     with pytest.raises(ProductError, match="run block 16 first"):
         block.mof(context, 1)
+
+
+def test_turns_may_keep_to_own_pixels_for_some_rounds(tile):
+    """Also where a stamp has none of them."""
+    pars = {**EXP, "strategy": "turns", "mof": {"convergence_model": "exp", "min_useg_itr": 3}}
+    fitter = GroupFitter(Mof.model_validate(pars), BANDS)
+    with GroupSource(tile[0]) as source:
+        members = source.group([0, 1])
+    labels = tuple(
+        tuple(one if k else np.full_like(one, 2) for k, one in enumerate(band)) for band in members[0].labels
+    )
+    rows, _, _ = fitter(0, [replace(members[0], labels=labels), members[1]], np.array([[0, 1]]))
+    assert rows["flags"].tolist() == [0, 0]
+    errors = np.sqrt(np.diagonal(rows["exp_flux_cov"], axis1=1, axis2=2))
+    assert np.all(np.abs(rows["exp_flux"] - tile[1][:2]) < 4.0 * errors + 0.01 * tile[1][:2])

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from balrogutils.blends.canvas import Canvas, part_of
 from balrogutils.blends.solve import GroupFit, MemberFit, Recipe, Starts, pixels_of, solve
 
-__all__ = ["changes_of", "fit_jointly"]
+__all__ = ["LARGEST", "changes_of", "fit_jointly"]
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
-# Members of one system at most, and those that a block of a larger group answers for.
-LARGEST, CORE = 50, 12
+# Members of one system at most; those that a block of a larger group answers for, and neighbours fit with them.
+LARGEST, CORE, HALO = 50, 6, 8
 _ROUNDS = 20
 # In standard errors: what the last round may still change.
 _ENOUGH = 0.02
@@ -43,12 +43,12 @@ def fit_jointly(
     Returns
     -------
     GroupFit
-        Errors are marginalised over the other members; in a larger group over its neighbours.
+        Errors are marginalised over the other members; in a larger group over those of its block.
 
     Notes
     -----
-    More than `largest` members are fit block by block: some members that are near each other, and their neighbours,
-    while the models of all others are taken off the image; the first are kept. Rounds over the blocks go on
+    More than `largest` members are fit block by block: some members that are near each other, and the nearest of their
+    neighbours, while the models of all others are taken off the image; the first are kept. Rounds over the blocks go on
     until nothing moves by 0.02 standard errors. The cost grows as the number of members. Where the members of one
     system cannot be told apart, each is a block of its own.
     """
@@ -76,13 +76,16 @@ def _bisect(members: I64, offsets: F64) -> list[I64]:
 
 
 def _blocks(offsets: F64, pairs: I64) -> list[tuple[I64, I64]]:
-    """Return the blocks: members that are kept, and these with their neighbours."""
+    """Return the blocks: members that are kept, and these with the nearest of their neighbours."""
     near = np.eye(len(offsets), dtype=bool)
     near[pairs[:, 0], pairs[:, 1]] = near[pairs[:, 1], pairs[:, 0]] = True
-    cores = _bisect(np.arange(len(offsets)), offsets)
-    return [
-        (core, np.concatenate([core, np.setdiff1d(np.flatnonzero(near[core].any(axis=0)), core)])) for core in cores
-    ]
+    places = np.nan_to_num(offsets)
+    out = []
+    for core in _bisect(np.arange(len(offsets)), offsets):
+        around = np.setdiff1d(np.flatnonzero(near[core].any(axis=0)), core)
+        apart = np.hypot(*(places[around, None] - places[core]).transpose(2, 0, 1)).min(axis=1)
+        out.append((core, np.concatenate([core, around[np.argsort(apart, kind="stable")][:HALO]])))
+    return out
 
 
 def changes_of(before: MemberFit | None, after: MemberFit, npar: int) -> F64:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from balrogutils.blends.canvas import Piece, build_canvas, complete, view_of
 from balrogutils.blends.catalogue import group_rows, nbr_rows
 from balrogutils.blends.iteration import Convergence, View, fit_iteratively
-from balrogutils.blends.joint import fit_jointly
+from balrogutils.blends.joint import LARGEST, fit_jointly
 from balrogutils.blends.neighbours import pairs_of_table
 from balrogutils.blends.solve import GroupFit, MemberFit, Recipe, mof_flags
 from balrogutils.blends.source import GroupSource, Member
@@ -36,6 +36,9 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 _log = logging.getLogger(__name__)
 
+# Groups of more members than one system takes are fit in turns: the cost of each turn grows as their number.
+_MANY = Convergence(maxabs=(0.0,) * 6, maxfrac=(0.0,) * 6, maxerr=0.1, min_itr=2)
+
 
 @dataclass(frozen=True)
 class _Ready:
@@ -45,6 +48,11 @@ class _Ready:
     member: Member
     joined: list[list[Seen]]
     alone: list[list[Seen]]
+
+    @property
+    def lit(self) -> bool:
+        """Whether it has pixels of its own in every band."""
+        return all(any(one.observation.weight.any() for one in epochs) for epochs in self.alone)
 
 
 class GroupFitter:
@@ -158,7 +166,7 @@ class GroupFitter:
             if not dark:
                 break
         for one in out:
-            if len(members) > 1 and all(epochs for epochs in one.alone):
+            if len(members) > 1 and one.lit:
                 psf_fluxes(one.alone, rows[one.place])
         return out
 
@@ -177,8 +185,7 @@ class GroupFitter:
         out = []
         for epochs, labels in zip(bands, member.labels, strict=True):
             number = member.target.number
-            some = [_with(one, alone_weight(one.observation.weight, labels[one.place], number)) for one in epochs]
-            out.append([one for one in some if one.observation.weight.any()])
+            out.append([_with(one, alone_weight(one.observation.weight, labels[one.place], number)) for one in epochs])
         return out
 
     def _pieces(self, ready: Sequence[_Ready], *, alone: bool = False) -> list[Piece]:
@@ -211,22 +218,22 @@ class GroupFitter:
         count, nband = len(ready), len(self.bands)
         each = [self.models.starts(one.member.target.id, rows[one.place]) for one in ready]
         starts = [np.array(start) for start in zip(*each, strict=True)]
-        if self.settings.strategy == "joint":
+        joint = self.settings.strategy == "joint"
+        if joint and count <= LARGEST:
             offsets = np.array([one.member.offset for one in ready])
             return fit_jointly(build_canvas(pieces, count, nband), self.recipe, starts, offsets, pairs)
         own = self._pieces(ready, alone=True)
         views = []
         for k, one in enumerate(ready):
             joined, owner = view_of(pieces, k, count, nband)
-            lit = all(epochs for epochs in one.alone)
-            alone = view_of(own, k, count, nband)[0] if lit else None
+            alone = view_of(own, k, count, nband)[0] if one.lit else None
             views.append(View(joined, owner, alone, one.member.target.box_size))
         name = ready[0].member.target.id
 
         def random(number: int) -> np.random.Generator:
             return stream(self.settings.global_seed, "mof turns", name, number)
 
-        return fit_iteratively(views, self.recipe, starts, self.rules, random)
+        return fit_iteratively(views, self.recipe, starts, _MANY if joint else self.rules, random)
 
     def _fill(self, row: Rows, one: _Ready, found: GroupFit, k: int) -> str:
         """Fill the columns of a member; returns its state."""
