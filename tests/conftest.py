@@ -13,6 +13,8 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
 import pytest  # noqa: E402
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+CONFIGURATION = ("etc", "desmeds-config", "sof-config", "mof-config", "shr-config", "inputs")
+"""What a user edits, and a copy of the checkout needs."""
 REAL_TILE = "DES1226+2527"
 
 
@@ -20,7 +22,7 @@ REAL_TILE = "DES1226+2527"
 def base(tmp_path):
     """A BALROG_BASE of its own: the checkout's configuration, copied so that a test may edit it, and empty archives."""
     root = tmp_path / "base dir"
-    for name in ("etc", "desmeds-config", "sof-config", "mof-config", "shr-config", "inputs"):
+    for name in CONFIGURATION:
         shutil.copytree(CHECKOUT / name, root / name, ignore=shutil.ignore_patterns("images", "calib"))
     for archive in ("synthetic", "decam"):
         (root / "run" / "archive" / archive).mkdir(parents=True)

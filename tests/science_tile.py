@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from conftest import CONFIGURATION
 from scipy.spatial import cKDTree
 
 from balrogutils.context import Installation
@@ -62,7 +63,7 @@ class ScienceRun:
                 (self.directory / "wd" / name).symlink_to(CHECKOUT / name)
         if self.base.exists():
             return
-        for name in ("etc", "desmeds-config", "sof-config", "inputs"):
+        for name in CONFIGURATION:
             shutil.copytree(CHECKOUT / name, self.base / name, ignore=shutil.ignore_patterns("images", "calib"))
         archive = CHECKOUT / "run" / "archive" / "synthetic"
         (self.base / "run" / "archive").mkdir(parents=True)

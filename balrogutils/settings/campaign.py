@@ -42,7 +42,7 @@ class Campaign(Strict):
     galsim_config: str | None = None
     sof_config: str | None = None
     mof_config: str | None = "run-y3v02-mof.yaml"
-    shr_config: str | None = "run-y3v02-mcal.yaml"
+    shr_config: str | None = "run-all-mcal.yaml"
     name: str = ""
 
     @pydantic.model_validator(mode="after")

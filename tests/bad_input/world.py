@@ -16,7 +16,7 @@ from pathlib import Path
 
 import fitsio
 import pytest
-from conftest import CHECKOUT
+from conftest import CHECKOUT, CONFIGURATION
 from small_archive import SmallArchive
 
 TILE = "DES1226+2527"
@@ -105,7 +105,7 @@ class World:
 
     def make_bare(self) -> None:
         """The configuration, and archives that are there and empty: nothing gets as far as to open them."""
-        for name in ("etc", "desmeds-config", "sof-config", "inputs"):
+        for name in CONFIGURATION:
             shutil.copytree(CHECKOUT / name, self.base / name, ignore=shutil.ignore_patterns("decam_grz_9exp"))
         for name in ("Snakefile", "rules", "profiles"):
             (self.base / name).symlink_to(CHECKOUT / name)
