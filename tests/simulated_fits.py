@@ -20,9 +20,10 @@ from balrogutils.fitting.jointprior import JointPrior
 from balrogutils.fitting.mixture import PROFILES
 from balrogutils.fitting.models import model
 from balrogutils.fitting.observation import LocalWCS, Observation, PSFStamp, stack
-from balrogutils.fitting.pixelpsf import fit_pixelised
+from balrogutils.fitting.pixelpsf import PSFResiduals, fit_pixelised
 from balrogutils.fitting.priors import FRACDEV_Y3, CenPrior, Disk, Flat, GPriorBA, Normal, ShapePrior
 from balrogutils.fitting.psffit import PSFOptions, fit_psf, psf_family
+from balrogutils.fitting.scene import Scene, single_links
 from balrogutils.fitting.solver import LMOptions
 from balrogutils.randomness import stream
 
@@ -31,7 +32,7 @@ NBAND, NEPOCH, PSF_SIZE = 2, 2, 41
 RADII = (0.3, 1.0)
 """Half-light radii of galaxies, arcsec."""
 # Priors of the DES Y6 fits, from which the true shares of the bulge and shapes are drawn.
-FRACDEV, SHAPE = Normal(0.5, 0.1, 0.0, 1.0), GPriorBA(0.2)
+FRACDEV, SHAPE, CENTRE = Normal(0.5, 0.1, 0.0, 1.0), GPriorBA(0.2), CenPrior(0.263)
 NO_SHAPE = Disk()
 """Prior of one who knows nothing of shapes."""
 # T over r50^2 (M 3.4).
@@ -167,7 +168,7 @@ def observed(one: Drawn, low: float, high: float, purpose: str) -> list[list[Obs
 def prior_of(name: str, shape: ShapePrior) -> JointPrior:
     """Return the priors of the DES Y6 fits with another one of the shape."""
     extra = [FRACDEV] if name in ("bdf", "bdf_true") else []
-    return JointPrior(CenPrior(0.263), shape, Flat(-0.1, 1e5), [Flat(-1000.0, 1e9)] * NBAND, extra)
+    return JointPrior(CENTRE, shape, Flat(-0.1, 1e5), [Flat(-1000.0, 1e9)] * NBAND, extra)
 
 
 def _starts(name: str, bands: list[list[Observation]], mixtures: np.ndarray) -> list[np.ndarray]:
@@ -201,8 +202,54 @@ def fitted(
     if name == "cm":
         fit = fit_composite(data, one.mixtures, prior, starts, OPTIONS, FRACDEV_Y3).fit
     elif pixelised:
-        stamps = [seen.psf for epochs in one.bands for seen in epochs]
-        fit = fit_pixelised(data, stamps, one.mixtures, model(name), prior, starts, OPTIONS)
+        left = PSFResiduals(data, [seen.psf for epochs in one.bands for seen in epochs], one.mixtures)
+        fit = fit_pixelised(data, left, one.mixtures, model(name), prior, starts, OPTIONS)
     else:
         fit = fit_galaxy(data, one.mixtures, model(name), prior, starts, OPTIONS)
     return fit.pars, np.sqrt(np.diag(fit.cov))
+
+
+def second_order_flux(
+    one: Drawn, name: str, low: float, high: float, rng: np.random.Generator, draws: int
+) -> np.ndarray:
+    """Return flux / truth - 1, [NBAND, 2 * draws], of least-squares fits to second order in the noise.
+
+    What any unbiased solver finds, from the model's derivatives at the truth alone: with slopes J, second derivatives
+    H, C = (J' J + prior rows)^-1 and noise n, all in units of the noise, the estimate is off by d + e, d = C J' n,
+    e = C [sum H d (n - J d) - J' (d' H d) / 2]. Its median and mean are the bias of maximum likelihood (Box 1971, J. R.
+    Stat. Soc. B 33, 171). Noise comes in pairs n, -n, so that the first order drops out.
+    """
+    data = stack(observed(one, low, high, "own model"))
+    scene = Scene(data, [model(name)], single_links(data, one.mixtures))
+    count, unit = one.pars.size - NBAND, np.ones(NBAND)
+    shape, flux = one.pars[:count], one.pars[count:]
+    root, band = np.sqrt(data.weight), np.repeat(data.band, data.nrow * data.ncol)
+
+    def slopes(at: np.ndarray) -> np.ndarray:
+        pars = np.concatenate([at, unit])
+        parts = [scene.images(pars, link)[: 1 + count].reshape(1 + count, -1) for link in range(data.band.size)]
+        return np.concatenate(parts, axis=1) * root
+
+    step = np.full(count, 0.005)
+    if count > 4:
+        step[4] = 0.01 * shape[4]
+    here = slopes(shape)
+    first, second = np.empty((one.pars.size, root.size)), np.zeros((one.pars.size, one.pars.size, root.size))
+    first[:count] = flux[band] * here[1:]
+    first[count:] = here[0] * (band == np.arange(NBAND)[:, None])
+    for k in range(count):
+        move = step[k] * np.eye(count)[k]
+        second[k, :count] = flux[band] * (slopes(shape + move) - slopes(shape - move))[1:] / (2.0 * step[k])
+        second[k, count:] = second[count:, k] = here[1 + k] * (band == np.arange(NBAND)[:, None])
+    normal = first @ first.T
+    normal[[0, 1], [0, 1]] += CENTRE.sigma**-2
+    if name == "bdf":
+        normal[5, 5] += FRACDEV.sigma**-2
+    inverse = np.linalg.inv(normal)
+    noise = rng.normal(0.0, 1.0, (root.size, draws))
+    d = inverse @ (first @ noise)
+    mixed = np.einsum("cp,abp->cab", first, second, optimize=True)
+    pull = np.einsum("abp,pd,bd->ad", second, noise, d, optimize=True)
+    pull -= np.einsum("cab,cd,bd->ad", mixed, d, d, optimize=True)
+    e = inverse @ (pull - 0.5 * np.einsum("cab,ad,bd->cd", mixed, d, d, optimize=True))
+    return np.concatenate([e + d, e - d], axis=1)[count:] / flux[:, None]

@@ -4,6 +4,9 @@ import json
 import re
 import shutil
 
+from balrogutils.graph import AVAILABLE_MODE
+from balrogutils.report.summary import BLOCK_NAMES
+
 TILE = "DES0239+0216"
 BANDS = "griz"
 # One base run and two realizations; a realization has inject in place of prep, and plan, truth and match.
@@ -139,3 +142,7 @@ def test_lint_finds_no_class_but_the_missing_container(command):
     done = command("snakemake", "--lint", "text", f"tile={TILE}")
     classes = set(re.findall(r"^    \* (.*)$", done.stdout + done.stderr, re.MULTILINE))
     assert classes == {"Specify a conda environment or container for each rule.:"}
+
+
+def test_every_block_has_a_name_in_the_summary():
+    assert sum(BLOCK_NAMES) == AVAILABLE_MODE

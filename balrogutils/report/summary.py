@@ -25,6 +25,7 @@ BLOCK_NAMES = {
     32: "injected MEDS",
     64: "SOF",
     128: "MOF",
+    256: "metacal",
     1024: "match",
 }
 """Blocks by mode bit, as tables name them."""
