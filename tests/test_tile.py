@@ -35,7 +35,7 @@ def test_a_tile_on_one_and_two_cores_and_one_block_again(archive, base, command)
     assert summary.returncode == 0
     blocks = json.loads((base / "run" / f"summary_{TILE}.json").read_text())["blocks"]
     assert all(block["jobs_done"] == block["jobs"] for block in blocks)
-    assert {block["bit"] for block in blocks} == {1, 2, 4, 8, 16, 32, 64, 128, 256, 1024}
+    assert {block["bit"] for block in blocks} == {1, 2, 4, 8, 16, 32, 64, 1024}
 
     # Block 8 alone, then what depends on it and nothing of the base.
     again = run(command, 2, "--forceall", "--config", "mode=8")
@@ -47,9 +47,9 @@ def test_a_tile_on_one_and_two_cores_and_one_block_again(archive, base, command)
     }
     plan = command("snakemake", "-n", f"tile={TILE}")
     rules = made(plan.stdout + plan.stderr)
-    assert set(rules) == {"coadd", "detection", "catalog", "meds", "sof", "mof", "mcal", "match", "total"}
+    assert set(rules) == {"coadd", "detection", "catalog", "meds", "sof", "match", "total"}
     assert rules["coadd"] == 2 * 3
-    assert rules["sof"] == rules["mof"] == rules["mcal"] == 2
+    assert rules["sof"] == 2
     run(command, 2)
     assert differences(base / "one core", meds_data) == []
     assert "Nothing to be done" in run(command, 2)

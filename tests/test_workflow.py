@@ -11,7 +11,7 @@ TILE = "DES0239+0216"
 BANDS = "griz"
 # One base run and two realizations; a realization has inject in place of prep, and plan, truth and match.
 JOBS = {"prep": 4, "coadd": 12, "detection": 3, "catalog": 12, "meds": 12, "plan": 2, "inject": 8, "truth": 2, "sof": 3}
-JOBS |= {"mof": 3, "mcal": 3, "match": 2}
+JOBS |= {"match": 2}
 
 
 def counted(text):
@@ -105,7 +105,7 @@ def test_settings_reach_the_steps_that_obey_them_and_no_others(command, base):
     words = [f"galsim_config={mine}/bal_config_stars.yaml", f"sof_config={mine}/run-y3v02-sof.yaml", "seed=3"]
     done = command("snakemake", "-n", "-p", f"tile={TILE}", "--config", *words)
     shown = commands(done.stdout + done.stderr)
-    assert set(shown) == {"prep", "coadd", "detect", "meds", "inject", "sof", "mof", "mcal", "match"}
+    assert set(shown) == {"prep", "coadd", "detect", "meds", "inject", "sof", "match"}
     for step, lines in shown.items():
         for line in lines:
             assert ("galsim_config=" in line) == (step == "inject")

@@ -62,7 +62,7 @@ class Pipeline(Strict):
     """
 
     tile: tuple[str, ...] = ()
-    mode: int = pydantic.Field(default=1535, ge=1, le=2047)
+    mode: int = pydantic.Field(default=1151, ge=1, le=2047)
     campaign: str = "auto"
     medsconf: str = pydantic.Field(default="y3v02", pattern=r"^[A-Za-z0-9_.]+$")
     realizations: tuple[str, ...] | None = None
