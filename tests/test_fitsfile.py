@@ -10,10 +10,10 @@ from balrogutils.fitsfile import Plane, Table, pack, read_header, read_image, re
 
 
 def cards(path):
-    """Every header card but DATE, CHECKSUM and HISTORY, and the data sum, of every HDU."""
+    """Every header card but DATE, CHECKSUM (and ZHECKSUM, of the clock in its comment) and HISTORY; the data sum."""
     with astropy_fits.open(path, disable_image_compression=True) as hdus:
         return [
-            [(k, v) for k, v in hdu.header.items() if k not in ("DATE", "CHECKSUM", "HISTORY", "COMMENT")]
+            [(k, v) for k, v in hdu.header.items() if k not in ("DATE", "CHECKSUM", "ZHECKSUM", "HISTORY", "COMMENT")]
             for hdu in hdus
         ]
 

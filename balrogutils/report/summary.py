@@ -67,6 +67,9 @@ def summarize(context: Context, path: Path) -> dict[str, Any]:
     blocks, remarks = [], []
     for (bit, realization), members in groups.items():
         done = [_read(job.manifest) for job in members if job.manifest.is_file()]
+        if not (done or bit & context.pipeline.mode):
+            # Neither made nor asked for.
+            continue
         lists = [(manifest, name) for manifest in done for name in _LISTS if manifest["counts"].get(name)]
         remarks += [f"{_LISTS[name]} {one['band']}: {one['counts'][name]}" for one, name in lists]
         counts: dict[str, Any] = {}
