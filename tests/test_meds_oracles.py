@@ -268,9 +268,9 @@ def peak(tmp_path, **options):
 
 def test_m10_memory_does_not_follow_the_pixels(tmp_path):
     """Ten times the cut-outs: the peak of the writer stays within one source image."""
-    # With objects all over the image every strip is read whole, which alone takes 7 MB more than a few of them do.
-    few = peak(tmp_path, objects=60, exposures=1, rows=2048, cols=2048)
-    many = peak(tmp_path, objects=600, exposures=1, rows=2048, cols=2048)
+    # Enough objects in both for every strip of the image to be read whole.
+    few = peak(tmp_path, objects=600, exposures=1, rows=1500, cols=1200)
+    many = peak(tmp_path, objects=6000, exposures=1, rows=1500, cols=1200)
     assert many["plain_MB"] > 8 * few["plain_MB"]
     assert abs(many["peak_MB"] - few["peak_MB"]) < few["image_MB"]
 

@@ -74,6 +74,15 @@ def main() -> None:
     """
 
 
+_workers = click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Processes to use; the results do not depend on it.",
+)
+
+
 @main.command()
 @_tile_command(realizations=False, bands=True)
 def prep(tile: str, bands: tuple[str, ...], overrides: tuple[str, ...], log: Path | None) -> None:
@@ -171,13 +180,7 @@ def inject(
 
 @main.command()
 @_tile_command(realizations=True, bands=False)
-@click.option(
-    "--workers",
-    default=1,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Processes to use; the results do not depend on it.",
-)
+@_workers
 def sof(tile: str, realization: str | None, workers: int, overrides: tuple[str, ...], log: Path | None) -> None:
     """Block 64: single-object fits in all bands and epochs at once."""
     with reporting(log):
@@ -189,13 +192,7 @@ def sof(tile: str, realization: str | None, workers: int, overrides: tuple[str, 
 
 @main.command()
 @_tile_command(realizations=True, bands=False)
-@click.option(
-    "--workers",
-    default=1,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Processes to use; the results do not depend on it.",
-)
+@_workers
 def mof(tile: str, realization: str | None, workers: int, overrides: tuple[str, ...], log: Path | None) -> None:
     """Block 128: fits of groups of neighbours, all bands and epochs at once, and images of the fitted scene."""
     with reporting(log):
@@ -207,13 +204,7 @@ def mof(tile: str, realization: str | None, workers: int, overrides: tuple[str, 
 
 @main.command()
 @_tile_command(realizations=True, bands=False)
-@click.option(
-    "--workers",
-    default=1,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Processes to use; the results do not depend on it.",
-)
+@_workers
 def mcal(tile: str, realization: str | None, workers: int, overrides: tuple[str, ...], log: Path | None) -> None:
     """Block 256: metacal, shapes of every object on images sheared by a known amount."""
     with reporting(log):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,10 +16,10 @@ from balrogutils.fitting.models import model
 from balrogutils.fitting.observation import Observation
 from balrogutils.fitting.psffit import PSFOptions, fit_psf
 from balrogutils.fitting.solver import LMOptions
-from balrogutils.measurement.catalogue import Rows, common_dtype, epoch_rows, fill_of, unmeasured
+from balrogutils.measurement.catalogue import Rows, common_dtype, fill_of, unmeasured
 from balrogutils.measurement.lightmodels import LightModels
-from balrogutils.measurement.medsource import MedsSource
 from balrogutils.measurement.modelprior import joint_prior
+from balrogutils.measurement.objectfitter import ObjectFitter, fit_objects
 from balrogutils.measurement.psfstage import PSFStage, Seen
 from balrogutils.measurement.target import Target
 from balrogutils.metacal.columns import metacal_dtype
@@ -33,15 +32,14 @@ from balrogutils.settings.mcal import Mcal
 __all__ = ["McalFitter", "McalRun"]
 
 F64 = NDArray[np.float64]
-_log = logging.getLogger(__name__)
 
 # Models are drawn with this PSF mixture; the gauss of the run is for the columns about the PSF.
 _DRAWN = PSFOptions("coellip", 3)
 _REGION = {"uberseg": "cweight-nearest", "seg_and_sky": "seg_and_sky", "weight": "weight"}
 
 
-class McalFitter:
-    """Measures objects one at a time; what comes out depends on the object, its neighbours' models and the settings.
+class McalFitter(ObjectFitter):
+    """Metacal of objects, each by itself, with the models of its neighbours; regions limit what is fit, not sheared.
 
     Parameters
     ----------
@@ -73,38 +71,11 @@ class McalFitter:
             bits |= one
         self.rules = FillRules(bits, settings.correct_meds.symmetrize_mask)
 
-    def __call__(self, target: Target) -> tuple[Rows, Rows]:
-        """Measure one object.
-
-        Parameters
-        ----------
-        target : Target
-            What to measure; regions of its epochs limit the weights of the fits, not what is sheared.
-
-        Returns
-        -------
-        (ndarray, ndarray)
-            One row of ``model_fits``, and one row of ``epoch_data`` for each epoch used. A failure is a flag, never
-            an exception.
-        """
-        row = self._row(target)
-        try:
-            epochs = self._fit(target, row)
-        except (FitError, ArithmeticError, np.linalg.LinAlgError) as error:
-            _log.warning("object %d could not be measured: %s", target.id, error)
-            row = self._row(target)
-            row["flags"] = row["obj_flags"] = ObjectFlag.UTTER_FAILURE
-            epochs = epoch_rows(self.psfs.options.ncomp, 0)
-        return row, epochs
-
-    def _row(self, target: Target) -> Rows:
+    def _unmeasured(self) -> Rows:
         pars = self.settings.metacal_pars
         columns = common_dtype(len(self.bands)) + metacal_dtype(len(self.bands), pars.types, pars.estimators)
         row = unmeasured(np.zeros(1, dtype=columns))
         row["mcal_flags"] = FitFlag.NO_ATTEMPT
-        for name in ("id", "number", "ra", "dec", "box_size"):
-            row[name] = getattr(target, name)
-        row["nimage_tot"][0] = [len(epochs) for epochs in target.bands]
         return row
 
     def _fit(self, target: Target, row: Rows) -> Rows:
@@ -213,13 +184,7 @@ class McalRun:
         """Measure objects `first` to `last`, both included; return rows of ``model_fits`` and ``epoch_data``."""
         models = None if self.models is None else LightModels(self.models)
         fitter = McalFitter(self.settings, self.bands, models)
-        rows, epochs = [], []
-        with MedsSource(self.meds, region=_REGION[self.settings.region]) as source:
-            for target in source.targets(first, last):
-                row, used = fitter(target)
-                rows.append(row)
-                epochs.append(used)
-        return {"model_fits": np.concatenate(rows), "epoch_data": np.concatenate(epochs)}
+        return fit_objects(fitter, self.meds, _REGION[self.settings.region], first, last)
 
     def rows(self, first: int, last: int) -> int:
         """Number of catalogue rows of a chunk."""
