@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from balrogutils.errors import ConfigError, did_you_mean
+from balrogutils.injection.catalogs import ZERO_POINT
 from balrogutils.randomness import seed32
 from balrogutils.settings.galsection import LENSING
 
@@ -76,8 +77,8 @@ class GalSimObjects:
             "obj_rng": rng,
         }
 
-    def build(self, label: str, number: int) -> galsim.GSObject:
-        """Return the profile of one object of a type of GalSim's, the same in every band and on every chip.
+    def build(self, label: str, number: int, band: str = "") -> galsim.GSObject:
+        """Return the profile of one object of a type of GalSim's, the same on every chip of a band.
 
         Parameters
         ----------
@@ -85,12 +86,46 @@ class GalSimObjects:
             Name of its kind.
         number : int
             Number of the object within its kind.
+        band : str
+            Band, for objects with spectra.
 
         Raises
         ------
         ConfigError
-            When GalSim does not take the configuration.
+            When GalSim does not take the configuration, or its object cannot be seen band by band.
         """
+        import galsim
+
+        whole = self._made(label, number)
+        if isinstance(whole, galsim.GSObject):
+            return whole
+        from balrogutils.injection.spectra import through
+
+        seen = through(whole, self._passband(band))
+        for given, magnitude in (self.values(label, number, ())["mag"] or {}).items():
+            normal = through(whole, self._passband(given))
+            seen *= 10.0 ** (0.4 * (ZERO_POINT - magnitude)) / normal.flux
+        return seen
+
+    def wavelength(self, label: str, number: int, band: str) -> float:
+        """Return the mean wavelength in nm of an object with a spectrum, in a band; NaN for one without."""
+        import galsim
+
+        whole = self._made(label, number)
+        if isinstance(whole, galsim.GSObject):
+            return float("nan")
+        from balrogutils.injection.spectra import mean_wavelength
+
+        return mean_wavelength(whole.sed, self._passband(band))
+
+    def _passband(self, band: str) -> galsim.Bandpass:
+        from balrogutils.injection.spectra import passband
+
+        section = self._settings.image.bandpass
+        assert section is not None  # checked when the settings were read
+        return passband(section, self._root, band)
+
+    def _made(self, label: str, number: int) -> galsim.GSObject | galsim.ChromaticObject:
         import galsim
         import galsim.config
 
@@ -110,7 +145,8 @@ class GalSimObjects:
         Returns
         -------
         dict
-            ``shear`` (complex g1 + i g2), ``magnification``, ``light_scale``, ``ebv``, and ``mag`` by band or None.
+            ``shear`` (complex g1 + i g2), ``magnification``, ``light_scale``, ``ebv``, and ``mag`` by band or None; of
+            objects with spectra that of the band that is given.
         """
         import galsim
         import galsim.config
@@ -145,7 +181,8 @@ class GalSimObjects:
             if "ebv" in here:
                 values["ebv"] = parsed(here, "ebv", float)
             if isinstance(here.get("mag"), dict) and "type" not in here["mag"]:
-                values["mag"] = {band: parsed(here["mag"], band, float) for band in bands}
+                names = tuple(here["mag"]) if item.chromatic else bands
+                values["mag"] = {band: parsed(here["mag"], band, float) for band in names}
             elif "mag" in here:
                 values["mag"] = dict.fromkeys(bands, parsed(here, "mag", float))
         except (galsim.GalSimError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:

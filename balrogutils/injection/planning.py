@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +23,22 @@ from balrogutils.randomness import stream
 from balrogutils.settings.galsection import LENSING, GalItem
 from balrogutils.settings.injection import Injection
 
+if TYPE_CHECKING:
+    import galsim
+
 __all__ = ["UNITS", "make_plan", "plan_bands", "read_plan"]
 
 log = logging.getLogger(__name__)
 
 UNITS = {"ra": "deg", "dec": "deg", "rotation": "deg", "T": "arcsec2", "r50_arcsec": "arcsec", "stamp_reach": "arcsec"}
+UNITS |= {f"wavelength_{band}": "nm" for band in "ugrizY"}
 """Units of the plan's columns; fluxes are counts at zero point 30."""
 
 _TYPE_WIDTH = len("ngmixGalaxy")
 _MODEL_WIDTH = len("gauss")
+
+# Pixels to the radius that holds 99.5 % of the light; the half-light radius is then good to a hundredth.
+_RADIUS_PIXELS = 128
 
 _Keys: TypeAlias = tuple[int, tuple[str, ...], NDArray[np.int64], bool]
 
@@ -105,7 +112,9 @@ def make_plan(
     """
     tile, twin = geometry.tilename, settings.twin(realization)
     places = place(settings, catalogs, geometry, seed, twin, base, masked)
-    extra = sorted({name for one in catalogs.values() for name in one.shape} - {*SHAPE_COLUMNS, "r50_arcsec"})
+    added = {f"wavelength_{band}" for band in bands if any(item.chromatic for item in settings.gal.items)}
+    added |= {name for one in catalogs.values() for name in one.shape}
+    extra = sorted(added - {*SHAPE_COLUMNS, "r50_arcsec"})
     width = max(_TYPE_WIDTH, *(len(name) for name in places))
     models = max(_MODEL_WIDTH, len("galsim"), *(len(one.model) for one in catalogs.values()), 0)
     objects = GalSimObjects(settings, base, tile, twin, seed)
@@ -127,7 +136,7 @@ def make_plan(
             rows[f"extinction_{band}"] = _extinction(settings, geometry, band)
         keys = seed, (tile, twin, name), spots.number, bool(settings.image.rotate_objs)
         if item.native:
-            _fill_native(rows, objects, bands, keys)
+            _fill_native(rows, item, objects, bands, keys)
         else:
             _fill(rows, catalogs[name], bands, keys, spots.row)
         _transform(rows, item, settings, objects, bands, odd=settings.image.shear_pairs and twin != realization)
@@ -168,21 +177,41 @@ def _fill(
         rows["r50_arcsec"] = _half_light(rows)
 
 
-def _fill_native(rows: NDArray[Any], objects: GalSimObjects, bands: Sequence[str], keys: _Keys) -> None:
+def _fill_native(rows: NDArray[Any], item: GalItem, objects: GalSimObjects, bands: Sequence[str], keys: _Keys) -> None:
     """Have GalSim make objects of a type of its own, for their fluxes and sizes."""
     import galsim
 
     _, rows["rotation"] = _choices(*keys, 1)
     rows["model"], rows["cat_row"], rows["cat_id"] = "galsim", -1, -1
     for row in rows:
-        whole = objects.build(str(row["inj_type"]), int(row["number"]))
-        for band in bands:
+        name, number = str(row["inj_type"]), int(row["number"])
+        for band in bands if item.chromatic else bands[:1]:
+            whole = objects.build(name, number, band)
             row[f"flux_{band}"] = whole.flux
+            if item.chromatic:
+                row[f"wavelength_{band}"] = objects.wavelength(name, number, band)
+        if not item.chromatic:
+            for band in bands:
+                row[f"flux_{band}"] = whole.flux
         try:
-            row["r50_arcsec"] = 0.0 if isinstance(whole, galsim.DeltaFunction) else whole.calculateHLR()
+            row["r50_arcsec"] = 0.0 if isinstance(whole, galsim.DeltaFunction) else _radius_of(whole)
         except galsim.GalSimError:
             # Not every profile has a size that GalSim can tell.
             row["r50_arcsec"] = np.nan
+
+
+def _radius_of(whole: galsim.GSObject) -> float:
+    """Return the half-light radius of a profile of GalSim's."""
+    import galsim
+
+    if hasattr(whole, "half_light_radius"):
+        return float(whole.half_light_radius)
+    # GalSim's own way may integrate over pixels in real space, which takes minutes for a profile with a cusp.
+    scale = np.pi / whole.stepk / _RADIUS_PIXELS
+    side = 2 * _RADIUS_PIXELS
+    blurred = galsim.Convolve(whole, galsim.Gaussian(fwhm=2.0 * scale))
+    image = blurred.drawImage(nx=side, ny=side, scale=scale, method="no_pixel", dtype=float)
+    return float(image.calculateHLR(center=image.true_center + whole.centroid / scale, flux=whole.flux))
 
 
 def _transform(
@@ -197,7 +226,7 @@ def _transform(
         row["shear_g1"], row["shear_g2"] = shear.real, shear.imag
         row["magnification"], row["light_scale"] = values["magnification"], values["light_scale"]
         for band in bands:
-            if values["mag"] is not None:
+            if values["mag"] is not None and not item.chromatic:
                 row[f"flux_{band}"] = 10.0 ** (0.4 * (ZERO_POINT - values["mag"][band]))
             if values["ebv"]:
                 if band not in settings.image.extinction_coefficients:

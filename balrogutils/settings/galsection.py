@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import pydantic
@@ -33,7 +34,8 @@ class GalItem(Strict):
     ebv : number or GalSim value, optional
         E(B-V) of each object; its light is dimmed by `image.extinction_coefficients`.
     mag : number, GalSim value, or one of them by band, optional
-        Magnitudes of a GalSim type; its `flux` (zero point 30, every band) when not given.
+        Magnitudes of a GalSim type; its `flux` (zero point 30, every band) when not given. With a spectrum (`sed`)
+        that of one band, ``{BAND: value}``; the spectrum's own normalisation when not given.
     """
 
     model_config = pydantic.ConfigDict(extra="allow")
@@ -56,6 +58,11 @@ class GalItem(Strict):
     def native(self) -> bool:
         """Whether GalSim makes the profile."""
         return self.type not in INJ_TYPES
+
+    @property
+    def chromatic(self) -> bool:
+        """Whether GalSim makes an object with spectra."""
+        return self.native and any("sed" in part for part in _parts(self.model_extra))
 
     @property
     def profile(self) -> dict[str, Any]:
@@ -83,6 +90,8 @@ class GalItem(Strict):
             if self.type not in (*simple, *valid_gsobject_types):
                 known = [*INJ_TYPES, *simple, *valid_gsobject_types]
                 raise ValueError(f"an unknown type of object: {did_you_mean(self.type, known)}")
+            if self.chromatic:
+                return self._of_spectrum()
             if self.mag is None and "flux" not in extra:
                 raise ValueError(f"{self.type} needs flux (zero point 30) or mag")
             if self.mag is not None and "flux" in extra:
@@ -94,6 +103,21 @@ class GalItem(Strict):
         if self.name or self.mag is not None:
             raise ValueError(f"name and mag belong to GalSim's own types; {self.type} has them from its input")
         return self
+
+    def _of_spectrum(self) -> GalItem:
+        if "flux" in (self.model_extra or {}):
+            raise ValueError("the sed sets the flux of every band: remove flux, or write mag: {BAND: value}")
+        if self.mag is not None and (not isinstance(self.mag, dict) or "type" in self.mag or len(self.mag) != 1):
+            raise ValueError("with a sed, mag is that of one band: write mag: {BAND: value}")
+        return self
+
+
+def _parts(given: Any) -> Iterator[dict[str, Any]]:
+    """Yield every mapping in a piece of configuration."""
+    if isinstance(given, dict):
+        yield given
+    for value in given.values() if isinstance(given, dict) else given if isinstance(given, (list, tuple)) else ():
+        yield from _parts(value)
 
 
 class Gal(Strict):
