@@ -94,7 +94,7 @@ class Shapes:
     def _intrinsic(self, model: str, row: Any, band: str) -> galsim.GSObject:
         """Return the profile before lensing of a model that ngmix does not have."""
         if model == "galsim":
-            native = self._native.build(str(row["inj_type"]), int(row["number"]), band)
+            native = self._native.build(str(row["inj_type"]), int(row["number"]), band, plan_bands(row))
             return native.rotate(float(row["rotation"]) * galsim.degrees).withFlux(1.0)
         if model == "cosmos":
             section, catalog = self._cosmos
@@ -130,7 +130,8 @@ class Shapes:
         if model == "meds":
             return _stretch(row) * float(row["stamp_reach"])
         # What looks different in every band has a reach for each.
-        bands = plan_bands(row) if any(name.startswith("wavelength_") for name in row.dtype.names) else ("",)
+        banded = any(name.startswith(("wavelength_", "parts")) for name in row.dtype.names)
+        bands = plan_bands(row) if banded else ("",)
         reaches = []
         for band in bands:
             whole = self.profile(row, band)

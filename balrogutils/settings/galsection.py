@@ -65,6 +65,19 @@ class GalItem(Strict):
         return self.native and any("sed" in part for part in _parts(self.model_extra))
 
     @property
+    def nested(self) -> tuple[str, ...]:
+        """Input sections of this package that parts of the object draw from."""
+        parts = list(_parts(self.model_extra)) if self.native else []
+        names = [INJ_TYPES[part["type"]] for part in parts if part.get("type") in INJ_TYPES]
+        names += [str(part.get("source")) for part in parts if part.get("type") == "SourceValue"]
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def banded(self) -> bool:
+        """Whether GalSim makes another object in every band."""
+        return self.chromatic or bool(self.nested)
+
+    @property
     def profile(self) -> dict[str, Any]:
         """What GalSim is to build."""
         return {"type": self.type, **(self.model_extra or {})}
@@ -92,7 +105,11 @@ class GalItem(Strict):
                 raise ValueError(f"an unknown type of object: {did_you_mean(self.type, known)}")
             if self.chromatic:
                 return self._of_spectrum()
-            if self.mag is None and "flux" not in extra:
+            if any(part.get("type") == "COSMOSGalaxy" for part in _parts(extra)):
+                raise ValueError(
+                    f"COSMOSGalaxy within {self.type} would be GalSim's own, of one band: make it an item of its own"
+                )
+            if self.mag is None and "flux" not in extra and not self.nested:
                 raise ValueError(f"{self.type} needs flux (zero point 30) or mag")
             if self.mag is not None and "flux" in extra:
                 raise ValueError(f"{self.type} has flux and mag: give one of them")
@@ -129,7 +146,7 @@ class Gal(Strict):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _forms(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("type") != "List" and "items" not in value:
+        if isinstance(value, dict) and value.get("type", "List") != "List":
             return {"type": "List", "items": [value]}
         return value
 

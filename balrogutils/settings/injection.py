@@ -194,8 +194,16 @@ class Injection(Strict):
                     key=f"input.{item.label}",
                     remedy="add the section, or remove the type",
                 )
+            for name in item.nested:
+                if getattr(self.input, name, None) is None:
+                    raise ConfigError(
+                        f"a part of {item.label} draws from {name}, which input does not have",
+                        file=path,
+                        key=f"input.{name}",
+                        remedy="add the section, or remove the part",
+                    )
         for name, used in self.input:
-            if used is not None and name not in self.inputs:
+            if used is not None and name not in self._drawn_from:
                 raise ConfigError(
                     f"input has {name}, but gal does not use it",
                     file=path,
@@ -298,6 +306,11 @@ class Injection(Strict):
         return tuple(item.label for item in self.gal.items)
 
     @property
+    def _drawn_from(self) -> tuple[str, ...]:
+        """Names of all inputs, of parts of objects too."""
+        return (*self.inputs, *(name for item in self.gal.items for name in item.nested))
+
+    @property
     def realizations(self) -> tuple[str, ...]:
         """The realizations as text, as they stand in directory names."""
         return tuple(str(number) for number in self.image.realizations)
@@ -363,7 +376,7 @@ class Injection(Strict):
                 key="image.bands",
                 remedy="write bands: from_tile",
             )
-        for name in self.inputs:
+        for name in self._drawn_from:
             section = getattr(self.input, name, None)
             offered = None if section is None else section.bands
             lacking = [] if offered in (None, "from_tile") else [band for band in wanted if band not in offered]
