@@ -19,12 +19,15 @@ import galsim
 import galsim.des
 import numpy as np
 
+from balrogutils.archive.geometry import Geometry
 from balrogutils.fitsfile import Plane, write_images
 from balrogutils.injection.chips import Chip, Recipe
 from balrogutils.injection.imagefile import inject_chip
 from balrogutils.injection.planning import _dtype
+from balrogutils.injection.planning import make_plan as plan_of
 from balrogutils.injection.rendering import candidates
 from balrogutils.injection.shapes import Shapes
+from balrogutils.injection.sources.loading import load
 from balrogutils.psf import PSFEx
 from balrogutils.randomness import stream
 from balrogutils.settings.injection import Injection
@@ -33,6 +36,14 @@ _log = logging.getLogger("benchmark")
 ROWS, COLS = 4096, 2048
 EXTRA = ("sersic_n", "truncation")
 KINDS = ("star", "exp", "dev", "bdf", "sersic, n in steps of 0.25", "sersic, free n")
+CONFIGURED = {
+    "MEDS stamp": "16_meds_stamps",
+    "bulge and disk, spectra": "17_bulge_disk_spectra",
+    "galaxy, star, nested": "19_nested",
+}
+"""Kinds that are planned from an example configuration: every object of it counts."""
+CHECKOUT = Path(__file__).resolve().parents[1]
+TILE = "DES0240+0200"
 
 
 def make_chip(place: Path) -> Chip:
@@ -86,6 +97,19 @@ def make_plan(kind: str, count: int, sample: int) -> np.ndarray:
     index = rng.uniform(0.6, 3.5, count)
     rows["sersic_n"] = index if "free" in kind else np.round(index / 0.25) * 0.25
     return rows
+
+
+def configured(name: str, count: int, sample: int) -> tuple[np.ndarray, Shapes]:
+    """Return objects of an example configuration spread over the CCD, and what makes their profiles."""
+    settings = Injection.load(CHECKOUT / "inputs" / "examples" / f"{name}.yaml")
+    share = -(-count // len(settings.inputs))
+    image = settings.image.model_copy(update={"n_objects": dict.fromkeys(settings.inputs, share)})
+    settings = settings.model_copy(update={"image": image})
+    types = [item.type for item in settings.gal.items if not item.native]
+    catalogs = {inj_type: load(inj_type, settings, CHECKOUT, TILE, ("g",)) for inj_type in types}
+    geometry = Geometry.tangent(TILE, 40.0, 2.0, COLS, ROWS, 0.263, {})
+    rows = plan_of(settings, catalogs, geometry, ("g",), sample + 1, "0", CHECKOUT)
+    return rows, Shapes(settings, CHECKOUT, TILE, "0", sample + 1)
 
 
 def bare(
@@ -142,18 +166,22 @@ def main(words: list[str]) -> None:
         chip = make_chip(place)
         psf = PSFEx.read(chip.psf_file)
         _log.info("%-28s %10s %10s %10s %7s", "kind", "bare ms", "bare s", "inject s", "ratio")
-        for kind in KINDS:
-            number = max(count // 10, 20) if "free" in kind else count
+        for kind in (*KINDS, *CONFIGURED):
+            number = max(count // 10, 20) if "free" in kind or kind in CONFIGURED else count
             best = None
             for attempt in range(3):
-                plan, other = (make_plan(kind, number, 2 * attempt + sample) for sample in (0, 1))
-                shapes = Shapes(settings, place, "T", "0", attempt)
+                if kind in CONFIGURED:
+                    plan, shapes = configured(CONFIGURED[kind], number, 2 * attempt)
+                    other, others = configured(CONFIGURED[kind], number, 2 * attempt + 1)
+                else:
+                    plan, other = (make_plan(kind, number, 2 * attempt + sample) for sample in (0, 1))
+                    shapes = others = Shapes(settings, place, "T", "0", attempt)
                 reach = np.array([shapes.reach(row) for row in plan])
                 near, positions, halves = candidates(chip, plan, reach, psf)
-                makers = [lambda row=row, shapes=shapes: shapes.profile(row) for row in plan[near]]
+                makers = [lambda row=row, shapes=shapes: shapes.profile(row, "g") for row in plan[near]]
                 drawn, files = bare(chip, plan[near], makers, halves, positions)
                 started = time.process_time()
-                inject_chip(chip, other, np.array([shapes.reach(row) for row in other]), recipe, shapes)
+                inject_chip(chip, other, np.array([others.reach(row) for row in other]), recipe, others)
                 whole = time.process_time() - started
                 if best is None or whole / (drawn + files) < best[2] / (best[0] + best[1]):
                     best = drawn, files, whole
