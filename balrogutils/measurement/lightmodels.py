@@ -38,6 +38,7 @@ class LightModels:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
         self.rows = read_table(path, "model_fits")
         meta = read_table(path, "meta_data")
         try:
