@@ -50,6 +50,7 @@ _OBEYED_BY = {
     "sof_config": frozenset(("sof",)),
     "mof_config": frozenset(("mof",)),
     "shr_config": frozenset(("mcal",)),
+    "truth_parquet": frozenset(("truth",)),
     "tool_timeout": frozenset(("prep", "coadd", "catalog", "meds")),
 }
 
