@@ -117,8 +117,8 @@ def cleaned(stamps: Stamps, iobj: int, slot: int, margin: float | None) -> Clean
         return None
     row, col = stamps.get_cutout_rowcol(iobj, slot)
     jacobian = stamps.get_jacobian_matrix(iobj, slot)
-    rows, cols = np.indices(image.shape)
-    radius = np.hypot(*np.tensordot(jacobian, np.array([rows - row, cols - col]), axes=1))
+    grid = np.indices(image.shape)
+    radius = np.hypot(*np.tensordot(jacobian, np.array([grid[0] - row, grid[1] - col]), axes=1))
     good = np.isfinite(image) & np.isfinite(weight) & (weight > 0) & (own | (seg == 0))
     used = np.ones(image.shape, dtype=bool)
     if margin is not None:
