@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from balrogutils.errors import InjectionError
 from balrogutils.injection import drawing
 from balrogutils.injection.chips import Chip, Recipe
-from balrogutils.injection.flags import OUTCOME_DTYPE, ChipFlag
+from balrogutils.injection.flags import OUTCOME_DTYPE, ChipFlag, sharing
 from balrogutils.injection.shapes import Shapes
 from balrogutils.psf import PSFEx
 from balrogutils.randomness import stream
@@ -184,9 +184,7 @@ def _overlapping(rows: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which stamps share pixels with another."""
     shared = np.zeros(len(rows), dtype=bool)
     for number, row in enumerate(rows):
-        meets = (rows["xmin"] <= row["xmax"]) & (rows["xmax"] >= row["xmin"])
-        meets &= (rows["ymin"] <= row["ymax"]) & (rows["ymax"] >= row["ymin"])
-        shared[number] = np.count_nonzero(meets) > 1
+        shared[number] = np.count_nonzero(sharing(rows, row)) > 1
     return shared
 
 

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import galsim
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import gammainc, gammaincinv
 
 from balrogutils.errors import InjectionError
 from balrogutils.injection import profiles
@@ -22,7 +20,7 @@ from balrogutils.randomness import seed32
 if TYPE_CHECKING:
     from balrogutils.settings.injection import Injection
 
-__all__ = ["Shapes", "bulge_disk_radius", "table_profile"]
+__all__ = ["Shapes", "table_profile"]
 
 
 class Shapes:
@@ -216,32 +214,3 @@ def _image_reach(whole: galsim.GSObject) -> float:
     bounds = image.image.bounds
     size = np.hypot(bounds.xmax - bounds.xmin + 1, bounds.ymax - bounds.ymin + 1)
     return 0.5 * stretch * float(size * image.image.scale)
-
-
-def bulge_disk_radius(
-    share: NDArray[np.float64], bulge: NDArray[np.float64], index: NDArray[np.float64], disk: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the half-light radius of bulge and disk together, to a relative accuracy of 1e-9; NaN where one is not.
-
-    Parameters
-    ----------
-    share, bulge, index, disk : ndarray of float64
-        Fraction of the light in the bulge, its half-light radius and Sersic index, half-light radius of the
-        exponential disk.
-
-    Notes
-    -----
-    A Sersic profile of index n holds P(2n, b (r / r50)^(1/n)) of its light within r, with b where that is 1/2
-    (Graham & Driver 2005); found by bisection. Truncation is left out.
-    """
-    ok = np.isfinite(share + bulge + index + disk) & (bulge > 0) & (disk > 0) & (index > 0)
-    safe = [np.where(ok, values, 1.0) for values in (share, bulge, index, disk)]
-    share, bulge, index, disk = safe
-    low, high = np.minimum(bulge, disk), np.maximum(bulge, disk)
-    b, b_disk = gammaincinv(2.0 * index, 0.5), gammaincinv(2.0, 0.5)
-    for _ in range(40):
-        r = 0.5 * (low + high)
-        inside = share * gammainc(2.0 * index, b * (r / bulge) ** (1.0 / index))
-        inside += (1.0 - share) * gammainc(2.0, b_disk * r / disk)
-        low, high = np.where(inside < 0.5, r, low), np.where(inside < 0.5, high, r)
-    return np.where(ok, 0.5 * (low + high), np.nan)
