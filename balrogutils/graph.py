@@ -198,7 +198,9 @@ def _files(job: Job) -> list[Path]:
     if job.step == "meds":
         return [here.desmeds_file]
     if job.step == "plan":
-        return [here.galsim_file, *here.injection.files(here.site.base, here.tile)]
+        settings = here.injection
+        bands = settings.bands(here.bands, here.galsim_file)
+        return [here.galsim_file, *settings.files(here.site.base, here.tile, bands)]
     if job.step == "inject":
         return [here.galsim_file]
     if job.step in FIT_CONFIGS:

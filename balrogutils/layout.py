@@ -292,6 +292,10 @@ class TileTree:
         """Truth per object and chip, all bands."""
         return self.dir / f"{self.tile}_{self.realization}_balrog_truth_chips.fits"
 
+    def parquet(self, table: Path) -> Path:
+        """Return the Parquet copy of a truth table."""
+        return table.with_suffix(".parquet")
+
     def replay(self, bal_id: int, chip: str) -> Path:
         """One injected object drawn again on one chip."""
         return self.dir / "replay" / f"{self.tile}_{self.realization}_{bal_id}_{chip}.fits"

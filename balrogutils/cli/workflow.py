@@ -50,6 +50,7 @@ _OBEYED_BY = {
     "mof_config": frozenset(("mof",)),
     "shr_config": frozenset(("mcal",)),
     "bfd_config": frozenset(("bfd",)),
+    "truth_parquet": frozenset(("truth",)),
     "tool_timeout": frozenset(("prep", "coadd", "catalog", "meds")),
 }
 

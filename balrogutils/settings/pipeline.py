@@ -55,6 +55,8 @@ class Pipeline(Strict):
         Bands to process; all of the campaign's when None.
     seed : int
         Seed of every random stream.
+    truth_parquet : bool
+        Whether the truth tables are written as Parquet too.
     fit_workers : int
         Processes of one job of fits.
     tool_timeout : float
@@ -74,6 +76,7 @@ class Pipeline(Strict):
     bfd_config: str | None = None
     bands: tuple[str, ...] | None = None
     seed: int = pydantic.Field(default=20181105, ge=0, le=MAX_SEED)
+    truth_parquet: bool = True
     fit_workers: int = pydantic.Field(default=2, ge=1)
     tool_timeout: float = pydantic.Field(default=14400.0, gt=0)
 
