@@ -28,12 +28,14 @@ _log = logging.getLogger(__name__)
 
 class Work(NamedTuple):
     """A run and how many units (objects, or groups of them) it has to share out; the numbers of the objects in the
-    order of the catalogue, where units are not in that order; what is made of the catalogue in the same step."""
+    order of the catalogue, where units are not in that order; what is made of the catalogue in the same step; a
+    catalogue of models that the values depend on."""
 
     run: Run
     units: int
     number: NDArray[Any] | None = None
     finish: Callable[[Rows], list[Path]] | None = None
+    models: Path | None = None
 
 
 def _meds(context: Context, bands: Sequence[str]) -> dict[str, Path]:
@@ -72,10 +74,10 @@ def neighbour_models(context: Context, step: Step, settings: CorrectedRun) -> Pa
     return models.product
 
 
-def one_by_one(run: ObjectRun) -> Work:
-    """Return the work of a run that takes each object of the MEDS files by itself."""
+def one_by_one(run: ObjectRun, models: Path | None = None) -> Work:
+    """Return the work of a run that takes each object of the MEDS files by itself, with the models it depends on."""
     with MedsSource(run.meds) as source:
-        return Work(run, source.size)
+        return Work(run, source.size, models=models)
 
 
 def fit_catalogue(
@@ -118,7 +120,9 @@ def fit_catalogue(
     with job.open(config, seeds) as step:
         step.read(context.fit_file(kind), *meds.values())
         inputs = {band: step.digest(file) for band, file in meds.items()}
-        run, units, number, finish = work(step, meds)
+        run, units, number, finish, models = work(step, meds)
+        if models is not None:
+            inputs["models"] = step.digest(models)
         if units == 0:
             raise ProductError("the MEDS files hold no object", tile=context.tile, file=next(iter(meds.values())))
         chunks = [
