@@ -15,10 +15,11 @@ from balrogutils.errors import ProductError
 from balrogutils.graph import Job
 from balrogutils.measurement.catalogue import Rows
 from balrogutils.measurement.chunks import Chunk, Run, collate, partition, run_chunks
+from balrogutils.peers.installed import engine_versions
 from balrogutils.products import Step
 from balrogutils.settings.fits import FitRun
 
-__all__ = ["Work", "fit_catalogue"]
+__all__ = ["Work", "fit_catalogue", "meds_files"]
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +34,14 @@ class Work(NamedTuple):
     finish: Callable[[Rows], list[Path]] | None = None
 
 
-def _meds(context: Context, bands: Sequence[str]) -> dict[str, Path]:
+def meds_files(context: Context, bands: Sequence[str]) -> dict[str, Path]:
+    """Return the MEDS file of each band.
+
+    Raises
+    ------
+    ProductError
+        When one is not there.
+    """
     files = {band: context.tree.meds(band) for band in bands}
     for band, file in files.items():
         if not file.is_file():
@@ -73,20 +81,23 @@ def fit_catalogue(
     Raises
     ------
     ConfigError
-        The configuration wants a band that the tile does not have.
+        The configuration wants a band that the tile does not have, or an engine that cannot be used.
     ProductError
         A MEDS file is missing or damaged, or the bands hold different objects.
     FitError
         A fitting process died; what is finished is reused by the next run.
     """
     tree = context.tree
+    versions = engine_versions(settings.engine)
     bands = settings.bands(context.bands)
-    meds = _meds(context, bands)
-    config = {kind: settings.model_dump(mode="json"), "bands": list(bands)}
+    meds = meds_files(context, bands)
+    config = {kind: settings.model_dump(mode="json"), "bands": list(bands), **versions}
     seeds = {"global_seed": settings.global_seed}
     with Job(kind, context).open(config, seeds) as step:
         step.read(context.fit_file(kind), *meds.values())
-        inputs = {band: step.digest(file) for band, file in meds.items()}
+        for name, version in versions.items():
+            step.used(name, version)
+        inputs = {band: step.digest(file) for band, file in meds.items()} | versions
         run, units, number, finish = work(step, meds)
         if units == 0:
             raise ProductError("the MEDS files hold no object", tile=context.tile, file=next(iter(meds.values())))

@@ -13,10 +13,28 @@ from balrogutils.measurement.medsource import MedsSource
 from balrogutils.products import Step
 from balrogutils.settings.mcal import Mcal
 
-__all__ = ["mcal"]
+__all__ = ["mcal", "neighbour_models"]
 
 KIND = "mcal"
 _MODELS = "mof"
+
+
+def neighbour_models(context: Context, settings: Mcal) -> Path | None:
+    """Return the catalogue that gives models of neighbours; None where the run wants none.
+
+    Raises
+    ------
+    ProductError
+        When it is not there; block 128 makes it.
+    """
+    if settings.correct_meds.mof_run is None:
+        return None
+    models = context.tree.fit(_MODELS)
+    if not models.is_file():
+        raise ProductError(
+            "the models of neighbours are not there", tile=context.tile, file=models, remedy="run block 128 first"
+        )
+    return models
 
 
 def mcal(context: Context, workers: int) -> None:
@@ -38,16 +56,8 @@ def mcal(context: Context, workers: int) -> None:
     settings = Mcal.load(context.fit_file(KIND), context.campaign)
 
     def work(step: Step, meds: Mapping[str, Path]) -> Work:
-        models = None
-        if settings.correct_meds.mof_run is not None:
-            models = context.tree.fit(_MODELS)
-            if not models.is_file():
-                raise ProductError(
-                    "the models of neighbours are not there",
-                    tile=context.tile,
-                    file=models,
-                    remedy="run block 128 first",
-                )
+        models = neighbour_models(context, settings)
+        if models is not None:
             step.read(models)
         with MedsSource(meds) as source:
             return Work(McalRun(settings, meds, models), source.size)

@@ -29,13 +29,13 @@ from balrogutils.metacal.measure import MeasureOptions, measure
 from balrogutils.randomness import stream
 from balrogutils.settings.mcal import Mcal
 
-__all__ = ["McalFitter", "McalRun"]
+__all__ = ["REGIONS", "McalFitter", "McalRun"]
 
 F64 = NDArray[np.float64]
 
 # Models are drawn with this PSF mixture; the gauss of the run is for the columns about the PSF.
 _DRAWN = PSFOptions("coellip", 3)
-_REGION = {"uberseg": "cweight-nearest", "seg_and_sky": "seg_and_sky", "weight": "weight"}
+REGIONS = {"uberseg": "cweight-nearest", "seg_and_sky": "seg_and_sky", "weight": "weight"}
 
 
 class McalFitter(ObjectFitter):
@@ -93,7 +93,8 @@ class McalFitter(ObjectFitter):
             row["flags"] = row["obj_flags"] = ObjectFlag.IMAGE_FLAGS
             return epochs
         random = stream(self.settings.global_seed, "metacal noise", target.id)
-        found = measure([[one for _, one in some] for some in corrected], self.options, random)
+        engine, stamps = self.psfs.engine, [[one for _, one in some] for some in corrected]
+        found = measure(stamps, self.options, random, engine.metacal_images, engine.fit_galaxy)
         for name in found.dtype.names or ():
             values = found[name]
             if values.dtype.kind == "f":
@@ -184,7 +185,7 @@ class McalRun:
         """Measure objects `first` to `last`, both included; return rows of ``model_fits`` and ``epoch_data``."""
         models = None if self.models is None else LightModels(self.models)
         fitter = McalFitter(self.settings, self.bands, models)
-        return fit_objects(fitter, self.meds, _REGION[self.settings.region], first, last)
+        return fit_objects(fitter, self.meds, REGIONS[self.settings.region], first, last)
 
     def rows(self, first: int, last: int) -> int:
         """Number of catalogue rows of a chunk."""
