@@ -329,22 +329,22 @@ def _check_settings(context: Context, mode: int) -> None:
     if mode & MODE_BITS["inject"]:
         context.injection.bands(context.bands, context.galsim_file)
     # Imported when used, so that every other command starts faster.
-    runs: list[FitRun] = []
+    runs: dict[str, FitRun] = {}
     if mode & MODE_BITS["sof"]:
         from balrogutils.settings.sof import Sof
 
-        runs.append(Sof.load(context.fit_file("sof"), context.campaign))
+        runs["sof"] = Sof.load(context.fit_file("sof"), context.campaign)
     if mode & MODE_BITS["mof"]:
         from balrogutils.settings.mof import Mof
 
-        runs.append(Mof.load(context.fit_file("mof"), context.campaign))
+        runs["mof"] = Mof.load(context.fit_file("mof"), context.campaign)
     if mode & MODE_BITS["mcal"]:
         from balrogutils.settings.mcal import Mcal
 
-        runs.append(Mcal.load(context.fit_file("mcal"), context.campaign))
-    for run in runs:
+        runs["mcal"] = Mcal.load(context.fit_file("mcal"), context.campaign)
+    for kind, run in runs.items():
         run.bands(context.bands)
-        engine_versions(run.engine)
+        engine_versions(run.engine, context.fit_file(kind))
 
 
 def installation_tiles(installation: Installation, words: list[str]) -> list[str]:

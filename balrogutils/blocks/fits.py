@@ -88,7 +88,7 @@ def fit_catalogue(
         A fitting process died; what is finished is reused by the next run.
     """
     tree = context.tree
-    versions = engine_versions(settings.engine)
+    versions = engine_versions(settings.engine, context.fit_file(kind))
     bands = settings.bands(context.bands)
     meds = meds_files(context, bands)
     config = {kind: settings.model_dump(mode="json"), "bands": list(bands), **versions}

@@ -6,6 +6,7 @@ import importlib
 import logging
 import re
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from balrogutils.errors import ConfigError
@@ -55,12 +56,25 @@ def load_ngmix() -> Ngmix:
     return Ngmix(module, version)
 
 
-def engine_versions(engine: str) -> dict[str, str]:
+def engine_versions(engine: str, file: Path) -> dict[str, str]:
     """Return what of an engine its products depend on beside this package: nothing, or the version of ngmix.
+
+    Parameters
+    ----------
+    engine : str
+        Its name.
+    file : Path
+        The run file that asks for it.
 
     Raises
     ------
     ConfigError
         As `load_ngmix`, so that a run without the engine it asks for ends before any work.
     """
-    return {} if engine == "balrogutils" else {engine: load_ngmix().version}
+    if engine == "balrogutils":
+        return {}
+    try:
+        return {engine: load_ngmix().version}
+    except ConfigError as error:
+        error.locate(file=file)
+        raise
