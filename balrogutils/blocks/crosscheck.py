@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from balrogutils.blocks.fits import meds_files
-from balrogutils.blocks.mcal import neighbour_models
+from balrogutils.blocks.fits import meds_files, model_catalogue
 from balrogutils.context import Context
 from balrogutils.errors import InputError
-from balrogutils.measurement.crosscheck import Crosscheck, Measured, compare, mcal_reader, sof_reader
-from balrogutils.measurement.lightmodels import LightModels
-from balrogutils.measurement.mcal import REGIONS, McalFitter
+from balrogutils.measurement.crosscheck import Crosscheck, compare, mcal_reader, sof_reader
+from balrogutils.measurement.mcal import McalRun
 from balrogutils.measurement.medsource import MedsSource
-from balrogutils.measurement.sof import Fitter
-from balrogutils.measurement.target import Target
+from balrogutils.measurement.objectfitter import ObjectRun
+from balrogutils.measurement.sof import SofRun
 from balrogutils.peers.installed import load_ngmix
 from balrogutils.progress import track
 from balrogutils.settings.fits import FitRun
@@ -60,25 +58,27 @@ def crosscheck(context: Context, kind: str, objects: str, limit: float) -> Cross
     """
     version = load_ngmix().version
     file = context.fit_file(kind)
+    runs: tuple[ObjectRun, ObjectRun]
     if kind == "sof":
         sof = _both(Sof.load(file, context.campaign), file, {})
         meds = meds_files(context, sof[0].bands(context.bands))
+        runs = SofRun(sof[0], meds), SofRun(sof[1], meds)
         names, read = sof_reader(sof[0].model, tuple(meds))
-        fitters = (Fitter(sof[0], tuple(meds)), Fitter(sof[1], tuple(meds)))
-        found = _compared(context, meds, sof[0].region, objects, lambda targets: compare(fitters, targets, read))
         what = f"{context.tile} sof, model {sof[0].model}"
-        return Crosscheck(what, version, names, tuple(found), limit)
-    settings = Mcal.load(file, context.campaign)
-    plain = settings.metacal_pars.model_dump(mode="json") | {"fixnoise": False, "estimators": []}
-    mcal = _both(settings, file, {"metacal_pars": plain})
-    meds = meds_files(context, settings.bands(context.bands))
-    catalogue = neighbour_models(context, settings)
-    models = None if catalogue is None else LightModels(catalogue)
-    names, read = mcal_reader(settings.metacal_pars.types, tuple(meds))
-    shearers = (McalFitter(mcal[0], tuple(meds), models), McalFitter(mcal[1], tuple(meds), models))
-    region = REGIONS[settings.region]
-    found = _compared(context, meds, region, objects, lambda targets: compare(shearers, targets, read))
-    return Crosscheck(f"{context.tile} mcal without fixnoise", version, names, tuple(found), limit)
+    else:
+        given = Mcal.load(file, context.campaign)
+        plain = given.metacal_pars.model_dump(mode="json") | {"fixnoise": False, "estimators": []}
+        mcal = _both(given, file, {"metacal_pars": plain})
+        meds = meds_files(context, given.bands(context.bands))
+        models = model_catalogue(context, given)
+        runs = McalRun(mcal[0], meds, models), McalRun(mcal[1], meds, models)
+        names, read = mcal_reader(given.metacal_pars.types, tuple(meds))
+        what = f"{context.tile} mcal without fixnoise"
+    with MedsSource(meds, region=runs[0].region) as source:
+        places = track(_places(objects, source.size), f"{context.tile}: crosscheck", unit="objects")
+        targets = (target for place in places for target in source.targets(place, place))
+        found = compare((runs[0].fitter(), runs[1].fitter()), targets, read)
+    return Crosscheck(what, version, names, tuple(found), limit)
 
 
 def _both(settings: F, file: Path, changes: Mapping[str, Any]) -> tuple[F, F]:
@@ -89,20 +89,6 @@ def _both(settings: F, file: Path, changes: Mapping[str, Any]) -> tuple[F, F]:
     data |= changes
     ours, theirs = (parse(type(settings), data | {"engine": name}, file) for name in ("balrogutils", "ngmix"))
     return ours, theirs
-
-
-def _compared(
-    context: Context, meds: Mapping[str, Path], region: str, objects: str, compared: Any
-) -> Sequence[Measured]:
-    with MedsSource(meds, region=region) as source:
-        places = _places(objects, source.size)
-
-        def targets() -> Iterator[Target]:
-            for place in track(places, f"{context.tile}: crosscheck", unit="objects"):
-                yield from source.targets(place, place)
-
-        found: Sequence[Measured] = compared(targets())
-        return found
 
 
 def _places(objects: str, size: int) -> list[int]:

@@ -15,11 +15,14 @@ from balrogutils.errors import ProductError
 from balrogutils.graph import Job
 from balrogutils.measurement.catalogue import Rows
 from balrogutils.measurement.chunks import Chunk, Run, collate, partition, run_chunks
+from balrogutils.measurement.medsource import MedsSource
+from balrogutils.measurement.objectfitter import ObjectRun
 from balrogutils.peers.installed import engine_versions
 from balrogutils.products import Step
+from balrogutils.settings.corrected import CorrectedRun
 from balrogutils.settings.fits import FitRun
 
-__all__ = ["Work", "fit_catalogue", "meds_files"]
+__all__ = ["Work", "fit_catalogue", "meds_files", "model_catalogue", "neighbour_models", "one_by_one"]
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +58,41 @@ def meds_files(context: Context, bands: Sequence[str]) -> dict[str, Path]:
     return files
 
 
+def neighbour_models(context: Context, step: Step, settings: CorrectedRun) -> Path | None:
+    """Return the catalogue of `model_catalogue`, which the step reads."""
+    models = model_catalogue(context, settings)
+    if models is not None:
+        step.read(models)
+    return models
+
+
+def model_catalogue(context: Context, settings: CorrectedRun) -> Path | None:
+    """Return the catalogue of models of all objects; None where the run wants none.
+
+    Raises
+    ------
+    ProductError
+        When it is not there.
+    """
+    if settings.correct_meds.mof_run is None:
+        return None
+    models = Job("mof", context)
+    if not models.product.is_file():
+        raise ProductError(
+            "the models of neighbours are not there",
+            tile=context.tile,
+            file=models.product,
+            remedy=f"run block {models.bit} first",
+        )
+    return models.product
+
+
+def one_by_one(run: ObjectRun) -> Work:
+    """Return the work of a run that takes each object of the MEDS files by itself."""
+    with MedsSource(run.meds) as source:
+        return Work(run, source.size)
+
+
 def fit_catalogue(
     context: Context,
     kind: str,
@@ -87,13 +125,13 @@ def fit_catalogue(
     FitError
         A fitting process died; what is finished is reused by the next run.
     """
-    tree = context.tree
+    job, tree = Job(kind, context), context.tree
     versions = engine_versions(settings.engine, context.fit_file(kind))
     bands = settings.bands(context.bands)
     meds = meds_files(context, bands)
     config = {kind: settings.model_dump(mode="json"), "bands": list(bands), **versions}
     seeds = {"global_seed": settings.global_seed}
-    with Job(kind, context).open(config, seeds) as step:
+    with job.open(config, seeds) as step:
         step.read(context.fit_file(kind), *meds.values())
         for name, version in versions.items():
             step.used(name, version)
@@ -114,9 +152,9 @@ def fit_catalogue(
             for first, last in partition(units, settings.jobs.chunksize)
         ]
         reused = run_chunks(chunks, workers)
-        rows = collate(chunks, tree.fit(kind), number)
+        rows = collate(chunks, job.product, number)
         made = [] if finish is None else finish(rows)
-        step.wrote(tree.fit(kind), *(chunk.product for chunk in chunks), *made)
+        step.wrote(job.product, *(chunk.product for chunk in chunks), *made)
         good = int(np.count_nonzero(rows["flags"] == 0))
         step.count(objects=len(rows), good=good, flagged=len(rows) - good, chunks=len(chunks), chunks_reused=reused)
         _log.info("%s: %d objects in %s fit, %d flagged", context.tile, len(rows), "".join(bands), len(rows) - good)

@@ -5,36 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from balrogutils.blocks.fits import Work, fit_catalogue
+from balrogutils.blocks.fits import Work, fit_catalogue, neighbour_models, one_by_one
 from balrogutils.context import Context
-from balrogutils.errors import ProductError
 from balrogutils.measurement.mcal import McalRun
-from balrogutils.measurement.medsource import MedsSource
 from balrogutils.products import Step
 from balrogutils.settings.mcal import Mcal
 
-__all__ = ["mcal", "neighbour_models"]
+__all__ = ["mcal"]
 
 KIND = "mcal"
-_MODELS = "mof"
-
-
-def neighbour_models(context: Context, settings: Mcal) -> Path | None:
-    """Return the catalogue that gives models of neighbours; None where the run wants none.
-
-    Raises
-    ------
-    ProductError
-        When it is not there; block 128 makes it.
-    """
-    if settings.correct_meds.mof_run is None:
-        return None
-    models = context.tree.fit(_MODELS)
-    if not models.is_file():
-        raise ProductError(
-            "the models of neighbours are not there", tile=context.tile, file=models, remedy="run block 128 first"
-        )
-    return models
 
 
 def mcal(context: Context, workers: int) -> None:
@@ -56,10 +35,6 @@ def mcal(context: Context, workers: int) -> None:
     settings = Mcal.load(context.fit_file(KIND), context.campaign)
 
     def work(step: Step, meds: Mapping[str, Path]) -> Work:
-        models = neighbour_models(context, settings)
-        if models is not None:
-            step.read(models)
-        with MedsSource(meds) as source:
-            return Work(McalRun(settings, meds, models), source.size)
+        return one_by_one(McalRun(settings, meds, neighbour_models(context, step, settings)))
 
     fit_catalogue(context, KIND, settings, work, workers)

@@ -43,6 +43,11 @@ FILES = [
             "max_bmask_frac: [0.45",
         ),
     ),
+    (
+        *("bfd-config/run-y3v02-bfd.yaml", f"balrog bfd {BARE_TILE}", "pad_factor: 2 "),
+        *(("pad_facter: 2 ", "'pad_facter' in line \\d+: did you mean 'pad_factor'"),),
+        *(("pad_factor: some ", "pad_factor in line \\d+: must be a number, not 'some'"), "pad_factor: [2 "),
+    ),
 ]
 
 
@@ -129,6 +134,12 @@ ROWS = [
         f"balrog crosscheck {BARE_TILE} --fit mof",
         "'--fit': 'mof' is not one of 'sof', 'mcal'",
         remedy=False,
+    ),
+    CONFIGURED(
+        "BFD configuration of which no band of the run counts",
+        f"snakemake tile={BARE_TILE} --config mode=519 bands=r,g",
+        "none of the bands r g counts.*key band_weights",
+        breaks=lambda world: world.edit("bfd-config/run-y3v02-bfd.yaml", "r: 0.55", "r: 0"),
     ),
     CONFIGURED(
         "configuration that is no text",
