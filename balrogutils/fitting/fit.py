@@ -13,7 +13,7 @@ from balrogutils.fitting.flags import FitFlag
 from balrogutils.fitting.scene import Scene
 from balrogutils.fitting.solver import Evaluate, LMOptions, Solution, Status, invert, minimise
 
-__all__ = ["Fit", "fit_scene"]
+__all__ = ["Fit", "fit_scene", "unfitted"]
 
 F64 = NDArray[np.float64]
 
@@ -49,7 +49,8 @@ def _s2n(power: float, cross: float) -> float:
     return cross / math.sqrt(power) if power > 0.0 else 0.0
 
 
-def _unfitted(flags: int, npar: int, dof: int, nfev: int) -> Fit:
+def unfitted(flags: int, npar: int, dof: int, nfev: int) -> Fit:
+    """Return a fit that failed: flags, and no numbers."""
     bad = np.full((npar, npar), math.nan)
     return Fit(int(flags), np.full(npar, math.nan), bad, bad, math.nan, dof, math.nan, nfev)
 
@@ -85,9 +86,9 @@ def fit_scene(scene: Scene, starts: Sequence[F64], options: LMOptions | None = N
     npar, nfree = scene.npar, int(scene.free.sum())
     dof = scene.data.npix - nfree
     if dof <= 0:
-        return _unfitted(FitFlag.ZERO_DOF, npar, max(dof, 0), 0)
+        return unfitted(FitFlag.ZERO_DOF, npar, max(dof, 0), 0)
     if not math.isfinite(float(scene.power.sum())):
-        return _unfitted(FitFlag.LM_FUNC_NOTFINITE, npar, dof, 0)
+        return unfitted(FitFlag.LM_FUNC_NOTFINITE, npar, dof, 0)
 
     def evaluate(pars: F64, normal: F64, gradient: F64) -> float:
         chi2 = scene.chi2(pars, normal, gradient, solve=project)
@@ -109,7 +110,7 @@ def fit_scene(scene: Scene, starts: Sequence[F64], options: LMOptions | None = N
         if not result.flags:
             return result
         flags = result.flags
-    return _unfitted(flags, npar, dof, nfev)
+    return unfitted(flags, npar, dof, nfev)
 
 
 def _straight(
@@ -160,14 +161,14 @@ def _result(scene: Scene, solution: Solution, dof: int, nfev: int) -> Fit:
         each.append(_s2n(alone, alone - float(solution.at[part] @ gradient[part])))
     scene.prior(solution.at, normal, gradient)
     if not np.all(np.isfinite(normal)):
-        return _unfitted(FitFlag.EIG_NOTFINITE, npar, dof, nfev)
+        return unfitted(FitFlag.EIG_NOTFINITE, npar, dof, nfev)
     inverse = invert(normal[np.ix_(free, free)])
     if inverse is None:
-        return _unfitted(FitFlag.LM_SINGULAR_MATRIX, npar, dof, nfev)
+        return unfitted(FitFlag.LM_SINGULAR_MATRIX, npar, dof, nfev)
     # Without noise chi^2 is its own rounding.
     variance = max(chi2, scene.noise) / dof
     if not variance > 0.0:
-        return _unfitted(FitFlag.NONPOS_VAR, npar, dof, nfev)
+        return unfitted(FitFlag.NONPOS_VAR, npar, dof, nfev)
     cov0 = np.zeros((npar, npar))
     cov0[np.ix_(free, free)] = inverse
     return Fit(0, pars, cov0, cov0 * variance, (chi2 + penalty) / dof, dof, _s2n(power, cross), nfev, tuple(each))

@@ -51,6 +51,39 @@ FILES = [
 ]
 
 
+SOF = ("sof-config/run-y3v02-sof.yaml", "engine: balrogutils")
+ABSENT = "ngmix is not installed .*file sof-config/run-y3v02-sof.yaml, key engine\\)\n.*conda-forge ngmix"
+# What is wrong with an engine; command; message; file, a line of it and what it becomes; what must not be installed.
+ENGINES = [
+    (
+        *("an engine that is none", f"balrog sof {BARE_TILE}"),
+        *("engine in line \\d+: must be 'balrogutils' or 'ngmix', not 'ngmx'", *SOF, "engine: ngmx", ""),
+    ),
+    (
+        *("ngmix is asked for and not installed", f"snakemake tile={BARE_TILE}"),
+        *(ABSENT, *SOF, "engine: ngmix", "ngmix"),
+    ),
+    (
+        *("ngmix is asked for and not installed, one block", f"balrog sof {BARE_TILE}"),
+        *(ABSENT, *SOF, "engine: ngmix", "ngmix"),
+    ),
+    (
+        *("a model that ngmix does not have", f"balrog sof {BARE_TILE} --set sof_config=run-exp-sof.yaml"),
+        *("ngmix has no model sersic, only gauss", "sof-config/run-exp-sof.yaml"),
+        *("model: exp", "model: sersic\nengine: ngmix", ""),
+    ),
+    (
+        *("groups by ngmix", f"balrog mof {BARE_TILE}", "engine is ngmix, which fits single objects and no groups"),
+        *("mof-config/run-y3v02-mof.yaml", "\nstrategy: joint", "\nengine: ngmix\nstrategy: joint", ""),
+    ),
+    (
+        *("metacal types that ngmix does not make", f"balrog mcal {BARE_TILE}", "1p_psf with the target dilate alone"),
+        *("shr-config/run-all-mcal.yaml", "jobs:", "engine: ngmix\nmetacal_pars: {types: [noshear, 1p_psf]}\njobs:"),
+        "",
+    ),
+]
+
+
 def _rows():
     for file, words, line, (typo, meant), (value, wanted), broken in FILES:
         key = line.split(":")[0].strip()
@@ -85,6 +118,22 @@ ROWS = [
         f"snakemake tile={BARE_TILE}",
         f"no band z, only g r i .*tile {BARE_TILE}, band z",
         breaks=lambda world: world.edit("desmeds-config/meds-y3v02.yaml", "bands: from_tile", "bands: [g, r, i]"),
+    ),
+    *(
+        CONFIGURED(wrong, words, says, breaks=partial(_edit, file=file, old=old, new=new), lacking=lacking)
+        for wrong, words, says, file, old, new, lacking in ENGINES
+    ),
+    CONFIGURED(
+        "crosscheck without ngmix",
+        f"balrog crosscheck {BARE_TILE}",
+        "ngmix is not installed .*key engine\\)\n.*conda-forge ngmix",
+        lacking="ngmix",
+    ),
+    CONFIGURED(
+        "crosscheck of fits that are none",
+        f"balrog crosscheck {BARE_TILE} --fit mof",
+        "'--fit': 'mof' is not one of 'sof', 'mcal'",
+        remedy=False,
     ),
     CONFIGURED(
         "BFD configuration of which no band of the run counts",
