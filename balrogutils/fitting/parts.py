@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from balrogutils.fitting.kernels import Links
 from balrogutils.fitting.observation import Stack
 
-__all__ = ["keep_sources", "on_their_stamps", "some_stamps"]
+__all__ = ["keep_sources", "on_their_stamps"]
 
 I64 = NDArray[np.int64]
 
@@ -49,35 +49,16 @@ def on_their_stamps(data: Stack, links: Links, sources: I64) -> tuple[Stack, Lin
         Index of each of its pixels in the pixels of `data`.
     """
     some = keep_sources(data, links, sources)
-    stamps = np.flatnonzero(np.diff(some.first))
-    part, on_them = some_stamps(data, some, stamps)
-    return part, on_them, _pixels(data, stamps)
-
-
-def _pixels(data: Stack, stamps: I64) -> I64:
-    """Return where the pixels of some stamps are in all pixels."""
+    counts = np.diff(some.first)
+    stamps = np.flatnonzero(counts)
     sizes = data.nrow[stamps] * data.ncol[stamps]
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
-    return np.repeat(data.start[stamps] - starts, sizes) + np.arange(int(sizes.sum()))
-
-
-def some_stamps(data: Stack, links: Links, stamps: I64) -> tuple[Stack, Links]:
-    """Return some stamps and all that is on them; sources keep their numbers.
-
-    Parameters
-    ----------
-    data, links
-        Stamps and links of the whole scene, without residual images.
-    stamps : ndarray of int, shape (n,)
-        Which stamps, in this order.
-    """
-    sizes = data.nrow[stamps] * data.ncol[stamps]
-    pixels = _pixels(data, stamps)
+    pixels = np.repeat(data.start[stamps] - starts, sizes) + np.arange(int(sizes.sum()))
     weight = data.weight[pixels]
     part = Stack(
         data.image[pixels],
         weight,
-        np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64),
+        starts,
         data.nrow[stamps],
         data.ncol[stamps],
         data.band[stamps],
@@ -85,14 +66,4 @@ def some_stamps(data: Stack, links: Links, stamps: I64) -> tuple[Stack, Links]:
         int(np.count_nonzero(weight)),
         data.nband,
     )
-    counts = np.diff(links.first)[stamps]
-    begin = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    chosen = np.repeat(links.first[stamps] - begin[:-1], counts) + np.arange(int(counts.sum()))
-    some = links._replace(
-        first=begin,
-        source=links.source[chosen],
-        wcs=links.wcs[chosen],
-        psf=links.psf[chosen],
-        offset=links.offset[chosen],
-    )
-    return part, some
+    return part, some._replace(first=np.concatenate([[0], np.cumsum(counts[stamps])]).astype(np.int64)), pixels
