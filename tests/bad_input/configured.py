@@ -44,6 +44,14 @@ FILES = [
         ),
     ),
     (
+        *("mof-config/run-y3v02-mof.yaml", f"balrog mof {BARE_TILE}", "  maxerr_conv: 0.5"),
+        *(("  maxer_conv: 0.5", "'mof.maxer_conv' in line \\d+: did you mean 'maxerr_conv'"),),
+        *(
+            ("  maxerr_conv: small", "mof.maxerr_conv in line \\d+: must be a number, not 'small'"),
+            "  maxerr_conv: [0.5",
+        ),
+    ),
+    (
         *("bfd-config/run-y3v02-bfd.yaml", f"balrog bfd {BARE_TILE}", "pad_factor: 2 "),
         *(("pad_facter: 2 ", "'pad_facter' in line \\d+: did you mean 'pad_factor'"),),
         *(("pad_factor: some ", "pad_factor in line \\d+: must be a number, not 'some'"), "pad_factor: [2 "),
@@ -170,5 +178,47 @@ ROWS = [
         f"balrog prep {BARE_TILE}",
         "the environment says medsconf=y6.*y3v02.*key medsconf",
         breaks=lambda world: world.environment.update(medsconf="y6"),
+    ),
+    *(
+        CONFIGURED(
+            f"MOF: {what}",
+            f"balrog mof {BARE_TILE}",
+            says,
+            breaks=partial(_edit, file="mof-config/run-y3v02-mof.yaml", old=old, new=new),
+        )
+        for what, old, new, says in (
+            (
+                "a rule for neighbours that there is not",
+                "  rule: box",
+                "  rule: circle",
+                "nbrs.rule in line \\d+: .*circle",
+            ),
+            ("a strategy that there is not", "strategy: joint", "strategy: both", "strategy in line \\d+: .*both"),
+            (
+                "radii upside down",
+                "  rule: box",
+                "  rule: radius\n  radius: {low: 9, high: 1}",
+                "low must not be above high",
+            ),
+            ("more turns at least than at most", "  min_itr: 10", "  min_itr: 20", "min_itr must not be above max_itr"),
+            (
+                "convergence of another model",
+                "model: cm\nmax",
+                "model: exp\nmax",
+                "convergence_model is cm, but the model is exp",
+            ),
+            ("pixelised PSFs", "  pixelised: false", "  pixelised: true", "pixelised is for single objects"),
+            (
+                "a key of another fit",
+                "strategy: joint",
+                "strategy: joint\nmetacal_pars: {step: 0.01}",
+                "metacal_pars is not a key",
+            ),
+        )
+    ),
+    CONFIGURED(
+        "MOF: the configuration of single fits",
+        f"balrog mof {BARE_TILE} --set mof_config=run-y3v02-sof.yaml",
+        "run-y3v02-sof.yaml is not there",
     ),
 ]
