@@ -14,7 +14,7 @@ from balrogutils.injection import profiles
 from balrogutils.psf import PSFEx
 from balrogutils.wcs import ImageWCS
 
-__all__ = ["Stamp", "draw", "poisson_noise", "psf_reach", "stamp_half"]
+__all__ = ["Stamp", "draw", "light", "poisson_noise", "psf_reach", "stamp_half"]
 
 # An interpolated PSF sampled at the pixels of one sub-pixel phase sums to 1 within a few parts in a thousand; more says
 # that the model is no PSF.
@@ -68,6 +68,48 @@ def stamp_half(reach: float, psf: PSFEx, local: galsim.JacobianWCS) -> int:
     return int(np.ceil(reach / smallest + psf_reach(psf))) + 1
 
 
+def light(
+    profile: galsim.GSObject | None,
+    at: tuple[float, float],
+    half: int,
+    psf: PSFEx,
+    gsparams: galsim.GSParams,
+    recenter: bool = False,
+) -> Stamp:
+    """Draw a profile through a PSF on a stamp around it.
+
+    Parameters
+    ----------
+    profile : galsim.GSObject or None
+        In image pixels; None for a point of flux 1.
+    at, half, psf, gsparams, recenter
+        As in `draw`.
+
+    Returns
+    -------
+    Stamp
+
+    Raises
+    ------
+    galsim.GalSimError or galsim.GalSimWarning
+        When GalSim cannot draw it.
+    """
+    middle = int(np.floor(at[0] + 0.5)), int(np.floor(at[1] + 0.5))
+    side = 2 * half + 1
+    offset = galsim.PositionD(at[1] - middle[1], at[0] - middle[0])
+    image = galsim.ImageD(side, side, scale=1.0)
+    model = psf.profile(*at)
+    if recenter:
+        model = model.shift(-model.centroid)
+    if profile is not None:
+        model = galsim.Convolve(profile, model, gsparams=gsparams)
+    with warnings.catch_warnings():
+        # GalSim only warns of a Fourier transform larger than allowed.
+        warnings.simplefilter("error", galsim.GalSimWarning)
+        model.drawImage(image=image, offset=offset, method="no_pixel")
+    return Stamp(middle[0] - half, middle[1] - half, image.array)
+
+
 def draw(
     row: Any,
     profile: galsim.GSObject | None,
@@ -115,33 +157,23 @@ def draw(
     PSFEx models include the pixel, so nothing is integrated over pixels again. A star is its interpolated PSF model,
     normalised to sum 1 as every PSF stamp of the package is; a galaxy is convolved in Fourier space.
     """
-    middle = int(np.floor(at[0] + 0.5)), int(np.floor(at[1] + 0.5))
-    side = 2 * half + 1
-    offset = galsim.PositionD(at[1] - middle[1], at[0] - middle[0])
-    image = galsim.ImageD(side, side, scale=1.0)
+    star, side = profile is None, 2 * half + 1
     try:
-        model = psf.profile(*at)
-        if recenter:
-            model = model.shift(-model.centroid)
-        star = profile is None
         if profile is not None:
             local = wcs.galsim.local(image_pos=galsim.PositionD(at[1] + 1.0, at[0] + 1.0))
-            model = galsim.Convolve(local.profileToImage(profile), model, gsparams=gsparams)
-        with warnings.catch_warnings():
-            # GalSim only warns of a Fourier transform larger than allowed.
-            warnings.simplefilter("error", galsim.GalSimWarning)
-            model.drawImage(image=image, offset=offset, method="no_pixel")
+            profile = local.profileToImage(profile)
+        stamp = light(profile, at, half, psf, gsparams, recenter)
     except (galsim.GalSimError, galsim.GalSimWarning) as error:
         raise InjectionError(
             f"GalSim cannot draw object {row['bal_id']} ({row['inj_type']}, catalogue row {row['cat_row']}): {error}",
             remedy="cut such objects with t_max, or raise stamp.gsparams.maximum_fft_size",
         ) from error
-    total = float(image.array.sum())
+    total = float(stamp.pixels.sum())
     if not abs(total - 1.0) <= (_STAR_TOLERANCE if star else profiles.LOST_LIGHT):
         raise InjectionError(
             f"object {row['bal_id']} ({row['inj_type']}) has {total:.6f} of its flux in its stamp of {side} pixels"
         )
-    return Stamp(middle[0] - half, middle[1] - half, image.array * (flux / total if star else flux))
+    return stamp._replace(pixels=stamp.pixels * (flux / total if star else flux))
 
 
 def poisson_noise(
