@@ -71,7 +71,7 @@ def stamp_half(reach: float, psf: PSFEx, local: galsim.JacobianWCS) -> int:
 def light(
     profile: galsim.GSObject | None,
     at: tuple[float, float],
-    half: int,
+    half: int | None,
     psf: PSFEx,
     gsparams: galsim.GSParams,
     recenter: bool = False,
@@ -82,7 +82,9 @@ def light(
     ----------
     profile : galsim.GSObject or None
         In image pixels; None for a point of flux 1.
-    at, half, psf, gsparams, recenter
+    half : int or None
+        Half the side of the stamp; None for the size that GalSim finds good for its accuracy.
+    at, psf, gsparams, recenter
         As in `draw`.
 
     Returns
@@ -92,17 +94,22 @@ def light(
     Raises
     ------
     galsim.GalSimError or galsim.GalSimWarning
-        When GalSim cannot draw it.
+        When GalSim cannot draw it, or its good size is larger than the largest Fourier transform.
     """
     middle = int(np.floor(at[0] + 0.5)), int(np.floor(at[1] + 0.5))
-    side = 2 * half + 1
     offset = galsim.PositionD(at[1] - middle[1], at[0] - middle[0])
-    image = galsim.ImageD(side, side, scale=1.0)
     model = psf.profile(*at)
     if recenter:
         model = model.shift(-model.centroid)
     if profile is not None:
         model = galsim.Convolve(profile, model, gsparams=gsparams)
+    if half is None:
+        size = model.getGoodImageSize(1.0)
+        if size > gsparams.maximum_fft_size:
+            raise galsim.GalSimError(f"its stamp would have {size} pixels a side")
+        half = (size + 1) // 2
+    side = 2 * half + 1
+    image = galsim.ImageD(side, side, scale=1.0)
     with warnings.catch_warnings():
         # GalSim only warns of a Fourier transform larger than allowed.
         warnings.simplefilter("error", galsim.GalSimWarning)

@@ -180,7 +180,7 @@ def first_look(argv: list[str]) -> Known:
     InputError
         When one of them has no value.
     """
-    parser = Parser(add_help=False, allow_abbrev=False)
+    parser = Parser(prog="balrog image", add_help=False, allow_abbrev=False)
     parser.add_argument("-h", "--help", action="store_true")
     wanted = {"--outdir", "--pyconfig", "--stdverbosity", "--logverbosity", "--fulltraceback"}
     for arguments in _native().values():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from argparse import Namespace
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -15,11 +17,13 @@ import galsim
 import numpy as np
 from numpy.typing import NDArray
 
+from balrogutils.errors import InjectionError
 from balrogutils.injection import drawing
 from balrogutils.oneimage.images import Frame, pixel_scale
 from balrogutils.psf import PSFEx
 from balrogutils.randomness import stream
 from balrogutils.rules.sampling import Sample
+from balrogutils.runlock import die_with_parent
 
 __all__ = ["Drawn", "component_fluxes", "draw_all"]
 
@@ -27,6 +31,8 @@ _log = logging.getLogger(__name__)
 
 # Beyond this a magnitude stands for no light (O 1.b, step 9).
 _FAINTEST = 50.0
+# NumPy's Poisson numbers are 64-bit integers.
+_MOST_ELECTRONS = 1e18
 
 
 class _Object(NamedTuple):
@@ -97,15 +103,16 @@ def _stamp(one: _Object, psf: PSFEx, gain: float, seed: int) -> tuple[drawing.St
     if not any(flux != 0.0 for *_, flux in one.components):
         empty = np.zeros((1, 1))
         return drawing.Stamp(int(np.floor(one.row + 0.5)), int(np.floor(one.col + 0.5)), empty), empty
-    accuracy = galsim.GSParams(**one.accuracy)
+    for _, radius, ratio, _, _ in one.components:
+        if radius < 0 or not 0 < ratio <= 1 or not one.lensing[2] > 0:
+            return f"half-light radius {radius:g}, axis ratio {ratio:g}, magnification {one.lensing[2]:g}"
     try:
-        profile = _profile(one)
-        size = galsim.Convolve(profile, psf.profile(one.row, one.col), gsparams=accuracy).getGoodImageSize(1.0)
-        if size > accuracy.maximum_fft_size:
-            return f"its stamp would have {size} pixels a side"
-        stamp = drawing.light(profile, (one.row, one.col), (size + 1) // 2, psf, accuracy, recenter=True)
+        accuracy = galsim.GSParams(**one.accuracy)
+        stamp = drawing.light(_profile(one), (one.row, one.col), None, psf, accuracy, recenter=True)
     except (galsim.GalSimError, galsim.GalSimWarning) as error:
         return " ".join(str(error).split())
+    if not stamp.pixels.max() * gain < _MOST_ELECTRONS:
+        return "it is too bright for Poisson noise"
     noise = drawing.poisson_noise(stamp.pixels, gain, stream(seed, "image noise", one.number))
     return stamp, noise
 
@@ -181,5 +188,11 @@ def _in_order(work: Any, objects: list[_Object], workers: int) -> Iterator[Any]:
     if workers == 1:
         yield from map(work, objects)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(work, objects, chunksize=max(1, len(objects) // (4 * workers)))
+    # spawn: a forked child of a process with threads can hang.
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=die_with_parent, initargs=(os.getpid(),)
+    ) as pool:
+        try:
+            yield from pool.map(work, objects, chunksize=max(1, len(objects) // (4 * workers)))
+        except BrokenProcessPool as error:
+            raise InjectionError("a drawing process died", remedy="check memory; use fewer --workers") from error

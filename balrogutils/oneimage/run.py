@@ -131,7 +131,6 @@ def _images_and_catalogs(args: Namespace, tree: Tree, sampled: Sample, keywords:
     before, after = prepare(args, tree, frame)
     fluxes = component_fluxes(sampled.components["magnitude"], args.zeropoint)
     if not args.imageonly:
-        tree.sex_log.unlink(missing_ok=True)
         extraction.keep_files(args, tree)
     vector = columns(sampled, fluxes, args, None)
     if not (args.imageonly or args.nonosim):

@@ -141,7 +141,15 @@ class Tree:
             When an input is one of those files.
         """
         runs = ("sim", "nosim")
-        files = [self.simulated, self.original, self.weight, self.psf_model, self.detection_psf, self.truth]
+        files = [
+            self.simulated,
+            self.original,
+            self.weight,
+            self.psf_model,
+            self.detection_psf,
+            self.truth,
+            self.sex_log,
+        ]
         files += [
             place(run) for run in runs for place in (self.measured, self.association, self.config, self.parameters)
         ]

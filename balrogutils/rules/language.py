@@ -150,7 +150,7 @@ class Function(Rule):
         return str(getattr(self.function, "__name__", type(self.function).__name__))
 
 
-def _unready(self: Rule, *_: object) -> Any:
+def _unready(self: Rule, *_: object, **__: object) -> Any:
     text = f"{self} has no values yet, so nothing can be computed from it here"
     raise bad_rule(303, text, f"write Function(function=f, args=[{self}]), where f computes it")
 
@@ -162,10 +162,8 @@ class Reference(Rule):
     attribute: str
     component: int | None = None
 
-    # NumPy would make an array of references of an expression that holds one.
-    __array_ufunc__ = None
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _unready
-    __pow__ = __rpow__ = __neg__ = __abs__ = __float__ = __array__ = _unready
+    __pow__ = __rpow__ = __neg__ = __abs__ = __float__ = __array__ = __array_ufunc__ = _unready
 
     def __str__(self) -> str:
         return f"sampled.{self.attribute}" + ("" if self.component is None else f"[{self.component}]")
@@ -173,8 +171,6 @@ class Reference(Rule):
 
 class References(Rule):
     """What one parameter is sampled to, by component; alone it stands for that of the one component."""
-
-    __array_ufunc__ = None
 
     def __init__(self, attribute: str, profiles: int) -> None:
         self.__dict__.update(_attribute=attribute, _profiles=profiles)
@@ -203,7 +199,7 @@ class References(Rule):
         raise bad_rule(405, f"{self} has no attribute {name}", f"index it: {self}[0]")
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _unready
-    __pow__ = __rpow__ = __neg__ = __abs__ = __float__ = __array__ = _unready
+    __pow__ = __rpow__ = __neg__ = __abs__ = __float__ = __array__ = __array_ufunc__ = _unready
 
 
 def as_rule(value: Any, count: int) -> Rule | None:

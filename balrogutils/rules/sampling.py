@@ -168,5 +168,7 @@ def _extra(evaluation: Evaluation, extra: Extra) -> ExtraColumn:
             values = values.astype(_TYPES[code])
         else:
             text = f"column {extra.name} of the truth catalogue cannot have the format {form!r}"
-            raise bad_rule(702, text, f"use one of {' '.join(_TYPES)} A")
+            where = extra.assigned.where
+            place = {"file": where.file, "key": f"line {where.line}"} if where else {}
+            raise bad_rule(702, text, f"use one of {' '.join(_TYPES)} A", **place)
     return ExtraColumn(extra.name, values, unit or "dimensionless")
