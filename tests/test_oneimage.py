@@ -385,6 +385,17 @@ def test_an_image_without_wcs_or_cards(tmp_path, caplog):
     assert (read_header(one.tree.truth, 1)["GAIN"], read_header(one.tree.truth, 1)["ZP"]) == (1.0, 30.0)
 
 
+def test_the_first_look_does_not_guess():
+    seen = first_look(["-p", "a.psf", "-s", "3", "--pyconfig=rules.py", "-f", "x", "-lv", "v", "-oc", "y", "-sv"])
+    assert (seen.pyconfig.name, seen.stdverbosity, seen.logverbosity, seen.fulltraceback) == (
+        "rules.py",
+        "n",
+        "v",
+        False,
+    )
+    assert seen.outdir.parts[-2:] == ("run", "image")
+
+
 def test_bounds_outside_are_brought_in(tmp_path, field, caplog):
     one = Run(tmp_path / "out", ROUND, *field, *DRAW_ONLY, "--xmin", -5, "--ymax", 900, "--ngal", 2)
     assert one.image().shape == (200, 220)
@@ -474,6 +485,7 @@ def test_bad_inputs_by_code(tmp_path, field):
     assert "a part of the image" in refused(tmp_path, [*field, "--xmin", 50, "--noweightread"])
     assert "expected one argument" in refused(tmp_path, [*field, "--ngal"])
     assert "unrecognized arguments: --ngall" in refused(tmp_path, [*field, "--ngall", 3])
+    assert "write it once, apart" in refused(tmp_path, [*field, f"-o{tmp_path}/glued"])
     clash = ROUND.replace("parser): pass", "parser): parser.add_argument('--ngal')")
     assert "conflicting option string: --ngal" in refused(tmp_path, field, clash)
 

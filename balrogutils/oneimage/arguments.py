@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -161,38 +162,55 @@ def native_parser(prog: str) -> Parser:
     return parser
 
 
-class Known(argparse.Namespace):
+@dataclass
+class Known:
     """What has to be known before anything else: where the logs go and how much they hold, and the rules file."""
 
     outdir: Path
     pyconfig: Path
-    stdverbosity: str
-    logverbosity: str
-    fulltraceback: bool
-    help: bool
+    stdverbosity: str = "n"
+    logverbosity: str = "n"
+    fulltraceback: bool = False
+    help: bool = False
+
+
+_FIRST = {
+    **{"-o": "outdir", "-pc": "pyconfig", "-sv": "stdverbosity", "-lv": "logverbosity"},
+    **{f"--{name}": name for name in ("outdir", "pyconfig", "stdverbosity", "logverbosity")},
+}
 
 
 def first_look(argv: list[str]) -> Known:
     """Read what has to be known first; everything else may be the user's own.
 
-    Raises
-    ------
-    InputError
-        When one of them has no value.
+    Parameters
+    ----------
+    argv : list of str
+        The command line.
+
+    Returns
+    -------
+    Known
+        What is not given, or not among the choices, has its default: errors are told when there is a log to tell
+        them in.
+
+    Notes
+    -----
+    `argparse` would take ``-p`` for the beginning of ``-pc`` as long as it does not know both.
     """
-    parser = Parser(prog="balrog image", add_help=False, allow_abbrev=False)
-    parser.add_argument("-h", "--help", action="store_true")
-    wanted = {"--outdir", "--pyconfig", "--stdverbosity", "--logverbosity", "--fulltraceback"}
-    for arguments in _native().values():
-        for names, keywords in arguments:
-            if wanted & set(names):
-                # A wrong choice is told once there is a log to tell it in.
-                parser.add_argument(*names, **{key: value for key, value in keywords.items() if key != "choices"})
-    known, _ = parser.parse_known_args(argv, namespace=Known())
-    known.outdir = known.outdir or packaged("outdir")
-    known.pyconfig = known.pyconfig or packaged("pyconfig")
-    if known.stdverbosity not in ("q", "n", "v", "vv"):
-        known.stdverbosity = "n"
-    if known.logverbosity not in ("n", "v", "vv"):
-        known.logverbosity = "n"
-    return known
+    given: dict[str, str] = {}
+    for number, word in enumerate(argv):
+        name, equals, value = word.partition("=")
+        if word in _FIRST and number + 1 < len(argv):
+            given[_FIRST[word]] = argv[number + 1]
+        elif equals and name in _FIRST and name.startswith("--"):
+            given[_FIRST[name]] = value
+    std, log = given.get("stdverbosity"), given.get("logverbosity")
+    return Known(
+        outdir=_file(given["outdir"]) if "outdir" in given else packaged("outdir"),
+        pyconfig=_file(given["pyconfig"]) if "pyconfig" in given else packaged("pyconfig"),
+        stdverbosity=std if std in ("q", "n", "v", "vv") else "n",
+        logverbosity=log if log in ("n", "v", "vv") else "n",
+        fulltraceback=bool({"-ft", "--fulltraceback"} & set(argv)),
+        help=bool({"-h", "--help"} & set(argv)),
+    )

@@ -110,7 +110,8 @@ def read_frame(args: Namespace) -> Frame:
     try:
         wcs = ImageWCS(header)
     except ProductError as error:
-        _log.warning("%s: %s; %g arcsec per pixel is taken", args.image.name, error.message, FIDUCIAL_SCALE)
+        reason = f"has a WCS that cannot be used: {error.message}" if header.get("CTYPE1") else "has no WCS"
+        _log.warning("%s %s; %g arcsec per pixel is taken", args.image.name, reason, FIDUCIAL_SCALE)
         wcs = None
     return Frame(pixels, header, weight, weight_header, wcs)
 

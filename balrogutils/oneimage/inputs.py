@@ -124,9 +124,10 @@ def _check_images(args: Namespace) -> tuple[int, int]:
         if not 0 <= ext < count:
             text = f"the {_words(name)} has no HDU {ext}, only 0 to {count - 1}"
             raise bad_input(120 + _NUMBER[name], text, f"correct --{name}ext", file=file, key=f"--{name}ext")
+        _shape(file, ext, 133 if name.endswith("weight") else 131)
     shape = _shape(args.image, args.imageext)
     for name in ("weight", "detimage", "detweight"):
-        other = _shape(getattr(args, name), getattr(args, f"{name}ext"), 133 if name == "weight" else 131)
+        other = _shape(getattr(args, name), getattr(args, f"{name}ext"))
         if other != shape:
             text = f"the {_words(name)} is {other[1]} x {other[0]} pixels, the image {shape[1]} x {shape[0]}"
             raise bad_input(

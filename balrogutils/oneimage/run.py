@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from balrogutils.errors import InputError
 from balrogutils.oneimage import extraction
 from balrogutils.oneimage.arguments import Known, Parser, packaged
 from balrogutils.oneimage.drawing import component_fluxes, draw_all
@@ -67,7 +68,12 @@ def _parse(known: Known, parser: Parser, argv: list[str]) -> tuple[Namespace, Py
     native = {action.dest for action in parser._actions}
     config.custom_args(parser)
     args = parser.parse_args(argv)
-    args.outdir, args.pyconfig = known.outdir, known.pyconfig
+    for name in ("outdir", "pyconfig"):
+        # What was taken for granted before the command line could be read whole.
+        if getattr(args, name) not in (None, getattr(known, name)):
+            text = f"--{name} {getattr(args, name)} was not understood at first"
+            raise InputError(text, key=f"--{name}", remedy=f"write it once, apart: --{name} {getattr(args, name)}")
+        setattr(args, name, getattr(known, name))
     resolve(args)
     config.seed = args.seed
     copied = _for_user(args)
