@@ -19,6 +19,8 @@ __all__ = ["Stamp", "draw", "light", "poisson_noise", "psf_reach", "stamp_half"]
 # An interpolated PSF sampled at the pixels of one sub-pixel phase sums to 1 within a few parts in a thousand; more says
 # that the model is no PSF.
 _STAR_TOLERANCE = 0.02
+# The noise of a real stamp, and what deconvolution makes of it, has no end; more says that it has outgrown the object.
+_STAMP_TOLERANCE = 0.02
 
 
 class Stamp(NamedTuple):
@@ -152,7 +154,7 @@ def draw(
     Returns
     -------
     Stamp
-        Its sum is `flux` within `profiles.LOST_LIGHT`; exactly, for stars.
+        Its sum is `flux` within `profiles.LOST_LIGHT`; exactly, for stars and stamps of real objects.
 
     Raises
     ------
@@ -176,11 +178,14 @@ def draw(
             remedy="cut such objects with t_max, or raise stamp.gsparams.maximum_fft_size",
         ) from error
     total = float(stamp.pixels.sum())
-    if not abs(total - 1.0) <= (_STAR_TOLERANCE if star else profiles.LOST_LIGHT):
+    real = str(row["model"]) == "meds"
+    tolerance = _STAR_TOLERANCE if star else _STAMP_TOLERANCE if real else profiles.LOST_LIGHT
+    if not abs(total - 1.0) <= tolerance:
         raise InjectionError(
-            f"object {row['bal_id']} ({row['inj_type']}) has {total:.6f} of its flux in its stamp of {side} pixels"
+            f"object {row['bal_id']} ({row['inj_type']}) has {total:.6f} of its flux in its stamp of {side} pixels",
+            remedy="raise input.meds_catalog.resolution, or snr_min: its noise is amplified" if real else None,
         )
-    return stamp._replace(pixels=stamp.pixels * (flux / total if star else flux))
+    return stamp._replace(pixels=stamp.pixels * (flux / total if star or real else flux))
 
 
 def poisson_noise(

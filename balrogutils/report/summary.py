@@ -26,6 +26,7 @@ BLOCK_NAMES = {
     64: "SOF",
     128: "MOF",
     256: "metacal",
+    512: "BFD",
     1024: "match",
 }
 """Blocks by mode bit, as tables name them."""
