@@ -126,6 +126,7 @@ def run_tool(
     cwd: str | os.PathLike[str] | None = None,
     timeout: float = TIMEOUT,
     environment: Mapping[str, str] | None = None,
+    program: str | os.PathLike[str] | None = None,
 ) -> None:
     """Run an external program, keep its full log, and check what it left.
 
@@ -147,13 +148,18 @@ def run_tool(
         Seconds after which the program counts as hanging and is ended.
     environment : mapping, optional
         Extra environment variables.
+    program : path-like, optional
+        The program itself, instead of the one that `executable` finds.
 
     Raises
     ------
     ToolError
         Missing program, non-zero status, time-out, or an output that is missing or empty. Quotes the end of the log.
     """
-    command = [executable(tool), *(os.fspath(argument) for argument in arguments)]
+    command = [
+        os.fspath(program) if program is not None else executable(tool),
+        *(os.fspath(argument) for argument in arguments),
+    ]
     log = Path(log)
     log.parent.mkdir(parents=True, exist_ok=True)
     for output in outputs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from balrogutils.errors import BalrogError, InputError
 if TYPE_CHECKING:
     from balrogutils.context import Context
 
-__all__ = ["chosen_bands", "parse_overrides", "refused", "reporting"]
+__all__ = ["chosen_bands", "parse_overrides", "refused", "reporting", "telling"]
 
 
 def chosen_bands(context: Context, bands: tuple[str, ...]) -> tuple[str, ...]:
@@ -90,29 +90,23 @@ def _warnings() -> logging.Handler:
 
 
 @contextmanager
-def reporting(log: Path | None) -> Iterator[None]:
-    """Send messages to the log (everything) and the terminal (warnings and errors, or everything without a log)."""
+def telling(handlers: Sequence[logging.Handler], log: Path | None = None, level: int = logging.DEBUG) -> Iterator[None]:
+    """Send messages to handlers; an error is told and ends the program with its status.
+
+    Parameters
+    ----------
+    handlers : sequence of logging.Handler
+        Closed in the end.
+    log : Path, optional
+        A log whose name is shown on the terminal with an error, as the handlers there do not show one.
+    level : int
+        Messages below it go nowhere.
+    """
     _tidy_when_ended()
     # Where a disk has no room for the log either, what is wrong is told on the terminal, and not that the log is short.
     logging.raiseExceptions = False
     root = logging.getLogger("balrogutils")
-    root.setLevel(logging.INFO)
-    handlers: list[logging.Handler] = []
-    handler: logging.Handler
-    if log is None:
-        handler = logging.StreamHandler(sys.stderr)
-    else:
-        try:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            handler = logging.FileHandler(log, encoding="utf-8")
-        except OSError as error:
-            text = f"the log cannot be written: {error.strerror}"
-            refusal = InputError(text, file=log, remedy="give --log a name in a directory of yours")
-            click.echo(f"balrog: {refusal}", err=True)
-            sys.exit(refusal.exit_status)
-        handlers.append(_warnings())
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-    handlers.append(handler)
+    root.setLevel(level)
     for one in handlers:
         root.addHandler(one)
     try:
@@ -141,3 +135,26 @@ def reporting(log: Path | None) -> Iterator[None]:
         for one in handlers:
             root.removeHandler(one)
             one.close()
+
+
+@contextmanager
+def reporting(log: Path | None) -> Iterator[None]:
+    """Send messages to the log (everything) and the terminal (warnings and errors, or everything without a log)."""
+    handlers: list[logging.Handler] = []
+    handler: logging.Handler
+    if log is None:
+        handler = logging.StreamHandler(sys.stderr)
+    else:
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            handler = logging.FileHandler(log, encoding="utf-8")
+        except OSError as error:
+            text = f"the log cannot be written: {error.strerror}"
+            refusal = InputError(text, file=log, remedy="give --log a name in a directory of yours")
+            click.echo(f"balrog: {refusal}", err=True)
+            sys.exit(refusal.exit_status)
+        handlers.append(_warnings())
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    handlers.append(handler)
+    with telling(handlers, log, logging.INFO):
+        yield

@@ -25,6 +25,7 @@ __all__ = [
     "Extraction",
     "Recipe",
     "check_catalog",
+    "check_log",
     "extract",
     "require_one_segmentation",
     "write_catalog",
@@ -114,24 +115,41 @@ def check_catalog(rows: NDArray[Any], segmentation: NDArray[np.int32], *, tile: 
         )
 
 
-def _check_log(log: Path, *, tile: str, band: str) -> None:
+def check_log(log: Path, config: str = "etc/Y3A2_v2_sex.config", **where: str) -> None:
+    """Check that SExtractor had room for everything it found.
+
+    Parameters
+    ----------
+    log : Path
+        What it said.
+    config : str
+        The configuration that sets how much room there is.
+    **where : str
+        For messages, as `balrogutils.errors.BalrogError` takes it.
+
+    Raises
+    ------
+    ToolError
+        When detections are missing.
+    """
     text = log.read_text(encoding="utf-8", errors="replace")
     for kind, key in (("Pixel stack overflow", "MEMORY_PIXSTACK"), ("Object stack overflow", "MEMORY_OBJSTACK")):
         # SExtractor goes on after these with detections missing, and ends with status 0.
         if kind.lower() in text.lower():
-            remedy = f"raise {key} in etc/Y3A2_v2_sex.config"
+            remedy = f"raise {key} in {config}"
             raise ToolError(
                 f"SExtractor ran out of room ({kind}): detections are missing",
-                tile=tile,
-                band=band,
                 file=log,
                 key=key,
                 remedy=remedy,
+                **where,
             )
     overflows = text.count("Deblending overflow")
     if overflows:
         _log.warning(
-            "%s %s: SExtractor left %d crowded detections undeblended (deblending overflow)", tile, band, overflows
+            "%s: SExtractor left %d crowded detections undeblended (deblending overflow)",
+            " ".join(where.values()) or log.name,
+            overflows,
         )
 
 
@@ -211,7 +229,7 @@ def extract(
     arguments += ["-DEBLEND_MINCONT", f"{recipe.contrast:.10g}", "-DETECT_THRESH", f"{recipe.threshold:.10g}"]
     arguments += ["-ANALYSIS_THRESH", f"{recipe.threshold:.10g}"]
     run_tool("sextractor", arguments, log=log, outputs=[catalog, segmap], cwd=directory, timeout=timeout)
-    _check_log(log, tile=tile, band=band)
+    check_log(log, tile=tile, band=band)
     rows, segmentation = read_table(catalog, "OBJECTS"), read_image(segmap, 0)
     shape = read_header(image, "SCI")["NAXIS2"], read_header(image, "SCI")["NAXIS1"]
     if segmentation.shape != shape:

@@ -14,7 +14,7 @@ from balrogutils.injection import profiles
 from balrogutils.psf import PSFEx
 from balrogutils.wcs import ImageWCS
 
-__all__ = ["Stamp", "draw", "poisson_noise", "psf_reach", "stamp_half"]
+__all__ = ["Stamp", "draw", "light", "poisson_noise", "psf_reach", "stamp_half"]
 
 # An interpolated PSF sampled at the pixels of one sub-pixel phase sums to 1 within a few parts in a thousand; more says
 # that the model is no PSF.
@@ -70,6 +70,55 @@ def stamp_half(reach: float, psf: PSFEx, local: galsim.JacobianWCS) -> int:
     return int(np.ceil(reach / smallest + psf_reach(psf))) + 1
 
 
+def light(
+    profile: galsim.GSObject | None,
+    at: tuple[float, float],
+    half: int | None,
+    psf: PSFEx,
+    gsparams: galsim.GSParams,
+    recenter: bool = False,
+) -> Stamp:
+    """Draw a profile through a PSF on a stamp around it.
+
+    Parameters
+    ----------
+    profile : galsim.GSObject or None
+        In image pixels; None for a point of flux 1.
+    half : int or None
+        Half the side of the stamp; None for the size that GalSim finds good for its accuracy.
+    at, psf, gsparams, recenter
+        As in `draw`.
+
+    Returns
+    -------
+    Stamp
+
+    Raises
+    ------
+    galsim.GalSimError or galsim.GalSimWarning
+        When GalSim cannot draw it, or its good size is larger than the largest Fourier transform.
+    """
+    middle = int(np.floor(at[0] + 0.5)), int(np.floor(at[1] + 0.5))
+    offset = galsim.PositionD(at[1] - middle[1], at[0] - middle[0])
+    model = psf.profile(*at)
+    if recenter:
+        model = model.shift(-model.centroid)
+    if profile is not None:
+        model = galsim.Convolve(profile, model, gsparams=gsparams)
+    if half is None:
+        size = model.getGoodImageSize(1.0)
+        if size > gsparams.maximum_fft_size:
+            raise galsim.GalSimError(f"its stamp would have {size} pixels a side")
+        half = (size + 1) // 2
+    side = 2 * half + 1
+    image = galsim.ImageD(side, side, scale=1.0)
+    with warnings.catch_warnings():
+        # GalSim only warns of a Fourier transform larger than allowed.
+        warnings.simplefilter("error", galsim.GalSimWarning)
+        model.drawImage(image=image, offset=offset, method="no_pixel")
+    return Stamp(middle[0] - half, middle[1] - half, image.array)
+
+
 def draw(
     row: Any,
     profile: galsim.GSObject | None,
@@ -117,36 +166,26 @@ def draw(
     PSFEx models include the pixel, so nothing is integrated over pixels again. A star is its interpolated PSF model,
     normalised to sum 1 as every PSF stamp of the package is; a galaxy is convolved in Fourier space.
     """
-    middle = int(np.floor(at[0] + 0.5)), int(np.floor(at[1] + 0.5))
-    side = 2 * half + 1
-    offset = galsim.PositionD(at[1] - middle[1], at[0] - middle[0])
-    image = galsim.ImageD(side, side, scale=1.0)
+    star, side = profile is None, 2 * half + 1
     try:
-        model = psf.profile(*at)
-        if recenter:
-            model = model.shift(-model.centroid)
         if profile is not None:
             local = wcs.galsim.local(image_pos=galsim.PositionD(at[1] + 1.0, at[0] + 1.0))
-            model = galsim.Convolve(local.profileToImage(profile), model, gsparams=gsparams)
-        with warnings.catch_warnings():
-            # GalSim only warns of a Fourier transform larger than allowed.
-            warnings.simplefilter("error", galsim.GalSimWarning)
-            model.drawImage(image=image, offset=offset, method="no_pixel")
+            profile = local.profileToImage(profile)
+        stamp = light(profile, at, half, psf, gsparams, recenter)
     except (galsim.GalSimError, galsim.GalSimWarning) as error:
         raise InjectionError(
             f"GalSim cannot draw object {row['bal_id']} ({row['inj_type']}, catalogue row {row['cat_row']}): {error}",
             remedy="cut such objects with t_max, or raise stamp.gsparams.maximum_fft_size",
         ) from error
-    total = float(image.array.sum())
+    total = float(stamp.pixels.sum())
     real = str(row["model"]) == "meds"
-    tolerance = _STAR_TOLERANCE if profile is None else _STAMP_TOLERANCE if real else profiles.LOST_LIGHT
+    tolerance = _STAR_TOLERANCE if star else _STAMP_TOLERANCE if real else profiles.LOST_LIGHT
     if not abs(total - 1.0) <= tolerance:
         raise InjectionError(
             f"object {row['bal_id']} ({row['inj_type']}) has {total:.6f} of its flux in its stamp of {side} pixels",
             remedy="raise input.meds_catalog.resolution, or snr_min: its noise is amplified" if real else None,
         )
-    scale = flux / total if profile is None or real else flux
-    return Stamp(middle[0] - half, middle[1] - half, image.array * scale)
+    return stamp._replace(pixels=stamp.pixels * (flux / total if star or real else flux))
 
 
 def poisson_noise(

@@ -18,6 +18,7 @@ import archived  # noqa: E402 (the directory of the tests is put on the path fir
 import asked  # noqa: E402
 import configured  # noqa: E402
 import damaged  # noqa: E402
+import imaged  # noqa: E402
 import injected  # noqa: E402
 import machine  # noqa: E402
 import programs  # noqa: E402
@@ -28,7 +29,16 @@ __all__ = ["ROWS", "TABLE", "line", "read"]
 
 TABLE = HERE.parents[1] / "docs" / "bad-input.md"
 ROWS: list[Row] = [
-    *(*asked.ROWS, *configured.ROWS, *archived.ROWS, *programs.ROWS, *machine.ROWS, *damaged.ROWS, *injected.ROWS),
+    *(
+        *asked.ROWS,
+        *configured.ROWS,
+        *archived.ROWS,
+        *programs.ROWS,
+        *machine.ROWS,
+        *damaged.ROWS,
+        *injected.ROWS,
+        *imaged.ROWS,
+    ),
 ]
 
 HEAD = """\
