@@ -15,10 +15,10 @@ from typing import Any
 from balrogutils import tools
 from balrogutils.context import Context, Installation
 from balrogutils.errors import InputError, ProductError, ToolError
-from balrogutils.layout import MODE_BITS
+from balrogutils.layout import FIT_KINDS, MODE_BITS
 from balrogutils.products import Step, read_manifest
 
-__all__ = ["AVAILABLE_MODE", "Job", "check_mode", "installation_tiles", "jobs", "needs", "settle"]
+__all__ = ["AVAILABLE_MODE", "Job", "check_mode", "installation_tiles", "jobs", "matched_fits", "needs", "settle"]
 
 _log = logging.getLogger(__name__)
 
@@ -179,11 +179,36 @@ def _predecessors(job: Job) -> list[Job]:
     if job.step == "match":
         catalogs = [Job("catalog", at, other) for at in (here, base) for other in here.bands]
         images = [Job("coadd", at, other) for at in (here, base) for other in here.bands]
-        # Fits of groups are matched where they are made, and where they are there.
-        groups = Job("mof", here)
-        made = bool(here.pipeline.mode & groups.bit) or groups.manifest.is_file()
-        return [Job("truth", here), Job("sof", here), *([groups] if made else []), *catalogs, *images]
+        return [Job("truth", here), *(Job(kind, here) for kind in matched_fits(here)), *catalogs, *images]
     return []
+
+
+def matched_fits(context: Context) -> tuple[str, ...]:
+    """Return the kinds of fits that the matched catalogue of a realization has.
+
+    Returns
+    -------
+    tuple of str
+        The configuration's ``match_fits``; when it names none, what the mode makes and what is there.
+
+    Raises
+    ------
+    InputError
+        When a kind is named that this version does not have.
+    """
+    named = context.pipeline.match_fits
+    known = [kind for kind in FIT_KINDS if kind in _BITS]
+    if named is None:
+        found = [Job(kind, context) for kind in known]
+        return tuple(job.step for job in found if job.bit & context.pipeline.mode or job.manifest.is_file())
+    for kind in named:
+        if kind not in known:
+            raise InputError(
+                f"this version does not make fits of the kind {kind}",
+                key="match_fits",
+                remedy="choose from " + " ".join(known),
+            )
+    return tuple(kind for kind in known if kind in named)
 
 
 def _files(job: Job) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from balrogutils.errors import ConfigError
 
-__all__ = ["FIT_CONFIGS", "MODE_BITS", "Site", "TileTree", "chip_of"]
+__all__ = ["FIT_CONFIGS", "FIT_KINDS", "MODE_BITS", "Site", "TileTree", "chip_of"]
 
 MODE_BITS = {
     "prep": 1,
@@ -27,6 +27,9 @@ MODE_BITS = {
 
 FIT_CONFIGS = {"sof": "sof", "mof": "mof", "mcal": "shr"}
 """Kinds of fits, with the name that begins their configuration key and directory (``shr_config``, ``shr-config``)."""
+
+FIT_KINDS = ("sof", "mof", "mcal", "bfd")
+"""Every kind of fits a matched catalogue can have."""
 
 _BRACKETS = frozenset("{}[]()")
 
@@ -326,6 +329,11 @@ class TileTree:
     def match(self) -> Path:
         """Truth matched to measurement, one row per injection."""
         return self.dir / "match" / f"{self.tile}_{self.realization}_match_cat.fits"
+
+    @property
+    def detection(self) -> Path:
+        """Which injections were detected, and what makes a match doubtful; one row per injection."""
+        return self.dir / "match" / f"{self.tile}_{self.realization}_detection_cat.fits"
 
     @property
     def match_plot(self) -> Path:
