@@ -19,7 +19,7 @@ from balrogutils.products import writing
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["arrow_table", "read_parquet", "structured_rows", "write_parquet"]
+__all__ = ["arrow_table", "cards_metadata", "cards_of", "read_parquet", "structured_rows", "write_parquet"]
 
 _CARDS = b"balrog_cards"
 
@@ -56,8 +56,17 @@ def arrow_table(table: Table) -> pa.Table:
             metadata["shape"] = ",".join(map(str, shape))
         fields.append(pa.field(name, array.type, metadata=metadata or None))
         arrays.append(array)
-    cards = json.dumps(dict(table.cards or {}), default=str)
-    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata={_CARDS: cards}))
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=cards_metadata(table.cards or {})))
+
+
+def cards_metadata(cards: Mapping[str, Any]) -> dict[bytes | str, bytes | str]:
+    """Return cards as the metadata of a schema."""
+    return {_CARDS: json.dumps(dict(cards), default=str)}
+
+
+def cards_of(schema: pa.Schema) -> dict[str, Any]:
+    """Return the cards in the metadata of a schema; none where there are none."""
+    return dict(json.loads((schema.metadata or {}).get(_CARDS, b"{}")))
 
 
 def _text(value: Any) -> str:
@@ -65,27 +74,49 @@ def _text(value: Any) -> str:
 
 
 def structured_rows(arrow: pa.Table) -> NDArray[Any]:
-    """Return the rows of an Arrow table as a structured array, vectors and matrices with their shapes."""
-    import pyarrow as pa
+    """Return the rows of an Arrow table as a structured array, vectors and matrices with their shapes.
 
-    columns: dict[str, NDArray[Any]] = {}
-    for field in arrow.schema:
-        column = arrow[field.name].combine_chunks()
-        if pa.types.is_fixed_size_list(field.type):
-            # `values` would ignore that the column is a piece of a longer one.
-            shape = tuple(int(word) for word in (field.metadata or {})[b"shape"].decode().split(","))
-            values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), *shape)
-        elif pa.types.is_string(field.type):
-            values = np.array(column.to_pylist(), dtype=np.str_)
-            values = values if values.dtype.itemsize else values.astype("U1")
-        else:
-            values = column.to_numpy(zero_copy_only=False)
-        columns[field.name] = values
+    Nulls become what the catalogues hold where nothing was measured: NaN, -9999, empty text.
+    """
+    columns = {field.name: _values(arrow[field.name].combine_chunks(), field) for field in arrow.schema}
     dtype = [(name, values.dtype, values.shape[1:]) for name, values in columns.items()]
     rows = np.zeros(arrow.num_rows, dtype=dtype)
     for name, values in columns.items():
         rows[name] = values
     return rows
+
+
+def _values(column: Any, field: pa.Field) -> NDArray[Any]:
+    """Return one column, of one chunk."""
+    import pyarrow as pa
+
+    if pa.types.is_fixed_size_list(field.type):
+        size, shape = field.type.list_size, (field.metadata or {})[b"shape"].decode().split(",")
+        # Unlike `flatten`, this keeps the places of rows that are null.
+        inner = column.values.slice(column.offset * size, len(column) * size)
+        values = _plain(inner, field.type.value_type).reshape(len(column), *map(int, shape))
+        if column.null_count:
+            values = values.copy()
+            values[column.is_null().to_numpy(zero_copy_only=False)] = _fill(field.type.value_type)
+        return values
+    return _plain(column, field.type)
+
+
+def _plain(column: Any, kind: pa.DataType) -> NDArray[Any]:
+    import pyarrow as pa
+
+    if pa.types.is_string(kind):
+        values = np.array(column.fill_null("").to_pylist(), dtype=np.str_)
+        return values if values.dtype.itemsize else values.astype("U1")
+    return np.asarray((column.fill_null(_fill(kind)) if column.null_count else column).to_numpy(zero_copy_only=False))
+
+
+def _fill(kind: pa.DataType) -> float | int | bool:
+    import pyarrow as pa
+
+    if pa.types.is_floating(kind):
+        return float("nan")
+    return -9999 if pa.types.is_signed_integer(kind) else False if pa.types.is_boolean(kind) else 0
 
 
 def write_parquet(path: str | os.PathLike[str], table: Table) -> None:
@@ -120,5 +151,4 @@ def read_parquet(path: str | os.PathLike[str]) -> Table:
         for field in arrow.schema
         if field.metadata and b"unit" in field.metadata
     }
-    cards: Mapping[str, Any] = json.loads((arrow.schema.metadata or {}).get(_CARDS, b"{}"))
-    return Table(Path(path).stem, structured_rows(arrow), units, cards)
+    return Table(Path(path).stem, structured_rows(arrow), units, cards_of(arrow.schema))
