@@ -349,6 +349,9 @@ def _check_settings(context: Context, mode: int) -> None:
             context.desmeds.check_band(band, context.tile)
     if mode & MODE_BITS["inject"]:
         context.injection.bands(context.bands, context.galsim_file)
+    if mode & MODE_BITS["match"]:
+        # Both refuse what the tile or this version does not have.
+        _ = context.match_bands, matched_fits(context)
     if mode & MODE_BITS["sof"]:
         # Imported when used, so that every other command starts faster.
         from balrogutils.settings.sof import Sof
