@@ -15,10 +15,10 @@ from typing import Any
 from balrogutils import tools
 from balrogutils.context import Context, Installation
 from balrogutils.errors import InputError, ProductError, ToolError
-from balrogutils.layout import FIT_KINDS, MODE_BITS
+from balrogutils.layout import FIT_CONFIGS, MODE_BITS
 from balrogutils.products import Step, read_manifest
 
-__all__ = ["AVAILABLE_MODE", "Job", "check_mode", "installation_tiles", "jobs", "matched_fits", "needs", "settle"]
+__all__ = ["Job", "check_mode", "installation_tiles", "jobs", "matched_fits", "needs", "settle"]
 
 _log = logging.getLogger(__name__)
 
@@ -34,14 +34,12 @@ _BITS = {
     "sof": (MODE_BITS["sof"], MODE_BITS["sof"]),
     "mof": (MODE_BITS["mof"], MODE_BITS["mof"]),
     "mcal": (MODE_BITS["mcal"], MODE_BITS["mcal"]),
+    "bfd": (MODE_BITS["bfd"], MODE_BITS["bfd"]),
     "match": (0, MODE_BITS["match"]),
 }
 # External programs whose version can change a step's products.
 _TOOLS = {"coadd": ("swarp",), "catalog": ("sextractor",), "meds": ("fpack",)}
-_PER_TILE = frozenset(("plan", "truth", "sof", "mof", "mcal", "match"))
-
-AVAILABLE_MODE = sum({bit for pair in _BITS.values() for bit in pair})
-"""Every mode bit whose block exists in this version."""
+_PER_TILE = frozenset(("plan", "truth", "sof", "mof", "mcal", "bfd", "match"))
 
 
 @dataclass(frozen=True)
@@ -77,6 +75,7 @@ class Job:
             "sof": lambda: tree.fit("sof"),
             "mof": lambda: tree.fit("mof"),
             "mcal": lambda: tree.fit("mcal"),
+            "bfd": lambda: tree.moments(self.context.bands),
             "match": lambda: tree.match,
         }[self.step]()
 
@@ -174,7 +173,7 @@ def _predecessors(job: Job) -> list[Job]:
         return [Job("meds", here, other) for other in here.bands]
     if job.step == "mof":
         return [Job(step, here, other) for step in ("meds", "coadd") for other in here.bands]
-    if job.step == "mcal":
+    if job.step in ("mcal", "bfd"):
         return [*(Job("meds", here, other) for other in here.bands), Job("mof", here)]
     if job.step == "match":
         catalogs = [Job("catalog", at, other) for at in (here, base) for other in here.bands]
@@ -190,25 +189,12 @@ def matched_fits(context: Context) -> tuple[str, ...]:
     -------
     tuple of str
         The configuration's ``match_fits``; when it names none, what the mode makes and what is there.
-
-    Raises
-    ------
-    InputError
-        When a kind is named that this version does not have.
     """
     named = context.pipeline.match_fits
-    known = [kind for kind in FIT_KINDS if kind in _BITS]
-    if named is None:
-        found = [Job(kind, context) for kind in known]
-        return tuple(job.step for job in found if job.bit & context.pipeline.mode or job.manifest.is_file())
-    for kind in named:
-        if kind not in known:
-            raise InputError(
-                f"this version does not make fits of the kind {kind}",
-                key="match_fits",
-                remedy="choose from " + " ".join(known),
-            )
-    return tuple(kind for kind in known if kind in named)
+    if named is not None:
+        return tuple(kind for kind in FIT_CONFIGS if kind in named)
+    found = [Job(kind, context) for kind in FIT_CONFIGS]
+    return tuple(job.step for job in found if job.bit & context.pipeline.mode or job.manifest.is_file())
 
 
 def _files(job: Job) -> list[Path]:
@@ -221,10 +207,12 @@ def _files(job: Job) -> list[Path]:
     if job.step == "meds":
         return [here.desmeds_file]
     if job.step == "plan":
-        return [here.galsim_file, *here.injection.files(here.site.base, here.tile)]
+        settings = here.injection
+        bands = settings.bands(here.bands, here.galsim_file)
+        return [here.galsim_file, *settings.files(here.site.base, here.tile, bands)]
     if job.step == "inject":
         return [here.galsim_file]
-    if job.step in ("sof", "mof", "mcal"):
+    if job.step in FIT_CONFIGS:
         return [here.fit_file(job.step)]
     return []
 
@@ -292,18 +280,9 @@ def check_mode(context: Context, mode: int) -> None:
     Raises
     ------
     InputError
-        When a block of `mode` does not exist in this version, has a wrong configuration, needs a file of the
-        configuration that is not there, or a product of a block outside `mode` that is not there; names the product and
-        the bit that makes it.
+        When a block of `mode` has a wrong configuration, needs a file of the configuration that is not there, or a
+        product of a block outside `mode` that is not there; names the product and the bit that makes it.
     """
-    unknown = mode & ~AVAILABLE_MODE
-    if unknown:
-        bits = [bit for bit in MODE_BITS.values() if bit & unknown] or [unknown]
-        raise InputError(
-            f"mode {mode} asks for blocks this version does not have: {' '.join(map(str, bits))}",
-            key="mode",
-            remedy=f"use bits out of {AVAILABLE_MODE}",
-        )
     _check_settings(context, mode)
     archive = context.campaign.database.removeprefix("sqlite:///")
     if mode & MODE_BITS["prep"] and archive != context.campaign.database and not Path(archive).is_file():
@@ -350,8 +329,8 @@ def _check_settings(context: Context, mode: int) -> None:
     if mode & MODE_BITS["inject"]:
         context.injection.bands(context.bands, context.galsim_file)
     if mode & MODE_BITS["match"]:
-        # Both refuse what the tile or this version does not have.
-        _ = context.match_bands, matched_fits(context)
+        # It refuses what the tile does not have.
+        _ = context.match_bands
     if mode & MODE_BITS["sof"]:
         # Imported when used, so that every other command starts faster.
         from balrogutils.settings.sof import Sof
@@ -365,6 +344,10 @@ def _check_settings(context: Context, mode: int) -> None:
         from balrogutils.settings.mcal import Mcal
 
         Mcal.load(context.fit_file("mcal"), context.campaign).bands(context.bands)
+    if mode & MODE_BITS["bfd"]:
+        from balrogutils.settings.bfd import Bfd
+
+        Bfd.load(context.fit_file("bfd"), context.campaign).bands(context.bands)
 
 
 def installation_tiles(installation: Installation, words: list[str]) -> list[str]:

@@ -15,7 +15,7 @@ from balrogutils.matching.positions import Matches, Reason
 from balrogutils.matching.table import as_table, detection_table, match_table, prefixed
 from balrogutils.measurement.catalogue import common_dtype, model_rows, unmeasured
 from balrogutils.metacal.columns import metacal_rows
-from balrogutils.parquet import write_parquet
+from balrogutils.parquetfile import write_parquet
 from balrogutils.products import Step
 from balrogutils.settings.campaign import Campaign
 from balrogutils.settings.pipeline import Pipeline

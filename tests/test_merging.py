@@ -14,7 +14,7 @@ from balrogutils.errors import InputError, ProductError
 from balrogutils.identity import object_ids
 from balrogutils.matching.merging import merge
 from balrogutils.matching.metacal_file import metacal_columns
-from balrogutils.parquet import read_parquet
+from balrogutils.parquetfile import read_parquet
 
 ONE, TWO = "DES0239+0216", "DES0240-0216"
 

@@ -16,12 +16,12 @@ from balrogutils.errors import InputError
 from balrogutils.fitsfile import Table, write_tables
 from balrogutils.graph import Job, matched_fits
 from balrogutils.injection.planning import UNITS
-from balrogutils.layout import FIT_KINDS
+from balrogutils.layout import FIT_CONFIGS
 from balrogutils.matching.ambiguity import brightness, original_flags, other_flags
 from balrogutils.matching.positions import Matches, Reason, match_positions, nearest, nearest_other
 from balrogutils.matching.table import detection_table, match_table
 from balrogutils.matching.unseen import unseen, with_unseen
-from balrogutils.parquet import write_parquet
+from balrogutils.parquetfile import write_parquet
 from balrogutils.products import Step
 from balrogutils.report.deltamag import Sample, plot_delta_mag
 from balrogutils.report.picture import before_after
@@ -78,7 +78,7 @@ def _cards(context: Context, measured: Measured) -> dict[str, Any]:
         "MAGZERO": context.campaign.magzp_ref,
         "BRIGHTIN": ",".join(context.match_bands),
         "FITS": ",".join(measured.fits) or "none",
-        "LACKING": ",".join(kind for kind in FIT_KINDS if kind not in measured.fits) or "none",
+        "LACKING": ",".join(kind for kind in FIT_CONFIGS if kind not in measured.fits) or "none",
         "GOLDBITS": int(measured.gold),
     }
     for kind, fits in measured.fits.items():

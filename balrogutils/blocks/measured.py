@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from balrogutils.context import Context
 from balrogutils.errors import ProductError
 from balrogutils.fitsfile import Header, read_header, read_table
+from balrogutils.graph import Job
 from balrogutils.identity import are_of, object_ids
 from balrogutils.layout import MODE_BITS, TileTree
 from balrogutils.matching.gold import GoldFlag, extended_class, gold_flags
@@ -27,7 +28,12 @@ Rows = NDArray[Any]
 
 # All that is asked of the base run's catalogues.
 _PLACE = ("NUMBER", "X_IMAGE", "Y_IMAGE", "FLUX_AUTO")
-_BLOCKS = {"sof": "the catalogue of fits", "mof": "the catalogue of fits of groups", "mcal": "the catalogue of metacal"}
+_CATALOGS = {
+    "sof": "the catalogue of fits",
+    "mof": "the catalogue of fits of groups",
+    "mcal": "the catalogue of metacal",
+    "bfd": "the catalogue of BFD moments",
+}
 
 
 class Fits(NamedTuple):
@@ -170,8 +176,7 @@ def read_originals(context: Context, wcs: ImageWCS, step: Step) -> Rows:
 
 def _fits(context: Context, kind: str, ids: NDArray[np.int64], step: Step) -> Fits:
     bit = MODE_BITS[kind]
-    what = _BLOCKS.get(kind, f"the catalogue of {kind}")
-    path = needed(context, context.tree.fit(kind), what, f"make it (mode {bit})")
+    path = needed(context, Job(kind, context).product, _CATALOGS[kind], f"make it (mode {bit})")
     step.read(path)
     rows, meta = read_table(path, "model_fits"), read_table(path, "meta_data")
     if not np.array_equal(rows["id"], ids):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from balrogutils.errors import InputError, ProductError
 from balrogutils.matching.metacal_file import MetacalFile, needed_columns
 from balrogutils.matching.sources import KINDS, Lacking, Source, Survey, kept_rows, look
-from balrogutils.parquet import structured_rows
+from balrogutils.parquetfile import structured_rows
 from balrogutils.products import Step, temporary_name, writing
 from balrogutils.progress import track
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from balrogutils.errors import BalrogError, InputError, ProductError
 from balrogutils.identity import are_of
-from balrogutils.parquet import cards_metadata, cards_of
+from balrogutils.parquetfile import about, cards_of
 from balrogutils.products import Step, records
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ class Survey:
         """Return the columns of a merged data set: those of the first source, then what others have besides."""
         import pyarrow as pa
 
-        return pa.schema(list(self.fields[kind].values()), metadata=cards_metadata(self.cards[kind]))
+        # A column that one source lacks is null there.
+        fields = [one.with_nullable(True) for one in self.fields[kind].values()]
+        return pa.schema(fields, metadata=about(kind, self.cards[kind]))
 
     def kept(self) -> tuple[list[NDArray[np.bool_]], NDArray[np.int64]]:
         """Return which rows of each source stay, and the identifiers that were met more than once.

@@ -11,7 +11,7 @@ import pydantic
 
 from balrogutils.errors import ConfigError, did_you_mean
 from balrogutils.identity import MAX_REALIZATION
-from balrogutils.layout import FIT_KINDS
+from balrogutils.layout import FIT_CONFIGS
 from balrogutils.settings.campaign import Campaign
 from balrogutils.settings.yamlfile import Strict, load_yaml, parse
 
@@ -50,12 +50,14 @@ class Pipeline(Strict):
     realizations : tuple of str or None
         Names of the realizations, whole numbers as text; ``()``, in the file and on the command line the word ``none``,
         for the base run alone; the injection configuration's when None.
-    desmeds_config, galsim_config, sof_config, mof_config, shr_config : str or None
+    desmeds_config, galsim_config, sof_config, mof_config, shr_config, bfd_config : str or None
         Configuration files: a path, or a name in the directory they are kept in; the campaign's when None.
     bands : tuple of str or None
         Bands to process; all of the campaign's when None.
     seed : int
         Seed of every random stream.
+    truth_parquet : bool
+        Whether the truth tables are written as Parquet too.
     fit_workers : int
         Processes of one job of fits.
     tool_timeout : float
@@ -79,8 +81,10 @@ class Pipeline(Strict):
     sof_config: str | None = None
     mof_config: str | None = None
     shr_config: str | None = None
+    bfd_config: str | None = None
     bands: tuple[str, ...] | None = None
     seed: int = pydantic.Field(default=20181105, ge=0, le=MAX_SEED)
+    truth_parquet: bool = True
     fit_workers: int = pydantic.Field(default=2, ge=1)
     tool_timeout: float = pydantic.Field(default=14400.0, gt=0)
     match_radius: float = pydantic.Field(default=0.5, gt=0, le=10)
@@ -111,8 +115,8 @@ class Pipeline(Strict):
     @classmethod
     def _kinds(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         for name in value or ():
-            if name not in FIT_KINDS:
-                raise ValueError(f"kinds of fits are {' '.join(FIT_KINDS)}, or none, not {name!r}")
+            if name not in FIT_CONFIGS:
+                raise ValueError(f"kinds of fits are {' '.join(FIT_CONFIGS)}, or none, not {name!r}")
         return value
 
     @pydantic.field_validator("realizations", "bands", "match_bands", "match_fits", mode="before")
@@ -159,7 +163,8 @@ class Pipeline(Strict):
             When a band is asked for that the campaign does not have, or a configuration is not named.
         """
         update: dict[str, Any] = {}
-        for key in ("desmeds_config", "galsim_config", "sof_config", "mof_config", "shr_config", "bands"):
+        files = ("desmeds_config", "galsim_config", "sof_config", "mof_config", "shr_config", "bfd_config")
+        for key in (*files, "bands"):
             if getattr(self, key) is None:
                 value = getattr(campaign, key)
                 if value is None:

@@ -1,4 +1,4 @@
-"""Tables as Parquet files: units and shapes kept beside the columns, whole under their final name, without clocks."""
+"""Tables as Parquet: columns, units and cards as in the FITS table beside, whole under their final name."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from balrogutils.products import writing
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["arrow_table", "cards_metadata", "cards_of", "read_parquet", "structured_rows", "write_parquet"]
+__all__ = ["about", "arrow_table", "cards_of", "read_parquet", "structured_rows", "write_parquet"]
 
-_CARDS = b"balrog_cards"
+_CARDS, _NAME = b"cards", b"name"
 
 
 def arrow_table(table: Table) -> pa.Table:
@@ -35,8 +35,8 @@ def arrow_table(table: Table) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        The unit of a column is in its metadata under ``unit``, the shape of its elements under ``shape``; the cards
-        are in that of the table, as JSON.
+        The unit of a column is in its field's metadata ``unit``, the shape of its elements in ``shape``; the cards are
+        JSON in the schema's metadata ``cards``, the name of the table is ``name``.
     """
     import pyarrow as pa
 
@@ -54,14 +54,14 @@ def arrow_table(table: Table) -> pa.Table:
         if shape:
             array = pa.FixedSizeListArray.from_arrays(array, int(np.prod(shape)))
             metadata["shape"] = ",".join(map(str, shape))
-        fields.append(pa.field(name, array.type, metadata=metadata or None))
+        fields.append(pa.field(name, array.type, nullable=False, metadata=metadata or None))
         arrays.append(array)
-    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=cards_metadata(table.cards or {})))
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=about(table.name, table.cards or {})))
 
 
-def cards_metadata(cards: Mapping[str, Any]) -> dict[bytes | str, bytes | str]:
-    """Return cards as the metadata of a schema."""
-    return {_CARDS: json.dumps(dict(cards), default=str)}
+def about(name: str, cards: Mapping[str, Any]) -> dict[bytes | str, bytes | str]:
+    """Return the name of a table and its cards as the metadata of a schema."""
+    return {_NAME: name, _CARDS: json.dumps(dict(cards), default=str)}
 
 
 def cards_of(schema: pa.Schema) -> dict[str, Any]:
@@ -151,4 +151,5 @@ def read_parquet(path: str | os.PathLike[str]) -> Table:
         for field in arrow.schema
         if field.metadata and b"unit" in field.metadata
     }
-    return Table(Path(path).stem, structured_rows(arrow), units, cards_of(arrow.schema))
+    name = (arrow.schema.metadata or {}).get(_NAME, b"").decode()
+    return Table(name, structured_rows(arrow), units, cards_of(arrow.schema))
