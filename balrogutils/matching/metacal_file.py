@@ -25,6 +25,7 @@ Columns = dict[str, Rows]
 CHUNK_ROWS = 1_000_000
 """Rows of a chunk, or of the whole file if it has fewer."""
 
+_CACHE_BYTES = 2**20
 # Rows written together: some 250 columns are written at each turn.
 _TOGETHER = 20_000
 
@@ -155,7 +156,8 @@ class MetacalFile:
     def __init__(self, path: str | os.PathLike[str], total: int, bands: Sequence[str]) -> None:
         import h5py
 
-        self._file: h5py.File = h5py.File(path, "w")
+        # A cache smaller than a chunk of a long file: else each piece would read and write its whole chunk.
+        self._file: h5py.File = h5py.File(path, "w", rdcc_nbytes=_CACHE_BYTES)
         self._total, self._bands = total, tuple(bands)
         self._written = self.rows = 0
         self._waiting: list[Rows] = []
