@@ -85,6 +85,27 @@ class Context:
             )
         return bands
 
+    @property
+    def match_bands(self) -> tuple[str, ...]:
+        """Bands whose mean flux says which of two objects is the brighter.
+
+        Raises
+        ------
+        InputError
+            When one of them is not processed.
+        """
+        bands = self.pipeline.match_bands or self.det_bands
+        for band in bands:
+            if band not in self.bands:
+                raise InputError(
+                    f"brightness is to be compared in a band that is not processed: {band}",
+                    tile=self.tile,
+                    band=band,
+                    key="match_bands",
+                    remedy="choose from " + " ".join(self.bands),
+                )
+        return bands
+
     @cached_property
     def injection(self) -> Injection:
         """The injection configuration."""

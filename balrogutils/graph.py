@@ -22,7 +22,7 @@ from balrogutils.products import Step, read_manifest
 if TYPE_CHECKING:
     from balrogutils.settings.fits import FitRun
 
-__all__ = ["OTHER_FITS", "Job", "check_mode", "installation_tiles", "jobs", "needs", "settle"]
+__all__ = ["Job", "check_mode", "installation_tiles", "jobs", "matched_fits", "needs", "settle"]
 
 _log = logging.getLogger(__name__)
 
@@ -44,9 +44,6 @@ _BITS = {
 # External programs whose version can change a step's products.
 _TOOLS = {"coadd": ("swarp",), "catalog": ("sextractor",), "meds": ("fpack",)}
 _PER_TILE = frozenset(("plan", "truth", "sof", "mof", "mcal", "bfd", "match"))
-
-OTHER_FITS = ("mof", "mcal", "bfd")
-"""Steps beside SOF that measure every object, in the order of their blocks."""
 
 
 @dataclass(frozen=True)
@@ -185,11 +182,23 @@ def _predecessors(job: Job) -> list[Job]:
     if job.step == "match":
         catalogs = [Job("catalog", at, other) for at in (here, base) for other in here.bands]
         images = [Job("coadd", at, other) for at in (here, base) for other in here.bands]
-        # Other fits are matched where they are made, and where they are there.
-        others = [Job(kind, here) for kind in OTHER_FITS]
-        made = [fit for fit in others if here.pipeline.mode & fit.bit or fit.manifest.is_file()]
-        return [Job("truth", here), Job("sof", here), *made, *catalogs, *images]
+        return [Job("truth", here), *(Job(kind, here) for kind in matched_fits(here)), *catalogs, *images]
     return []
+
+
+def matched_fits(context: Context) -> tuple[str, ...]:
+    """Return the kinds of fits that the matched catalogue of a realization has.
+
+    Returns
+    -------
+    tuple of str
+        The configuration's ``match_fits``; when it names none, what the mode makes and what is there.
+    """
+    named = context.pipeline.match_fits
+    if named is not None:
+        return tuple(kind for kind in FIT_CONFIGS if kind in named)
+    found = [Job(kind, context) for kind in FIT_CONFIGS]
+    return tuple(job.step for job in found if job.bit & context.pipeline.mode or job.manifest.is_file())
 
 
 def _files(job: Job) -> list[Path]:
@@ -323,6 +332,9 @@ def _check_settings(context: Context, mode: int) -> None:
             context.desmeds.check_band(band, context.tile)
     if mode & MODE_BITS["inject"]:
         context.injection.bands(context.bands, context.galsim_file)
+    if mode & MODE_BITS["match"]:
+        # It refuses what the tile does not have.
+        _ = context.match_bands
     # Imported when used, so that every other command starts faster.
     runs: dict[str, FitRun] = {}
     if mode & MODE_BITS["sof"]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["MAX_NUMBER", "MAX_REALIZATION", "Identity", "decode_object_ids", "object_ids"]
+__all__ = ["MAX_NUMBER", "MAX_REALIZATION", "Identity", "are_of", "decode_object_ids", "object_ids"]
 
 _TILE = re.compile(r"DES(\d{4})([+-])(\d{4})")
 _NUMBER_SPAN = 10**7
@@ -85,6 +85,20 @@ def object_ids(tile: str, realization: str | None, number: ArrayLike) -> NDArray
         raise InputError(f"object numbers must be 1 to {MAX_NUMBER}, got {numbers.min()} to {numbers.max()}", tile=tile)
     field = ((2 * run + (sign == "-")) * 10**4 + int(right_ascension)) * 10**4 + int(declination)
     return field * _NUMBER_SPAN + numbers
+
+
+def are_of(ids: ArrayLike, tile: str, realization: str | None) -> NDArray[np.bool_]:
+    """Return which identifiers are of a tile and realization.
+
+    Raises
+    ------
+    InputError
+        For a tile or realization that has no identifiers.
+    """
+    import numpy as np
+
+    values = np.asarray(ids, dtype=np.int64)
+    return np.asarray(values // _NUMBER_SPAN == object_ids(tile, realization, 1) // _NUMBER_SPAN)
 
 
 def decode_object_ids(ids: ArrayLike) -> list[Identity]:

@@ -336,6 +336,11 @@ class TileTree:
         return self.dir / "match" / f"{self.tile}_{self.realization}_match_cat.fits"
 
     @property
+    def detection(self) -> Path:
+        """Which injections were detected, and what makes a match doubtful; one row per injection."""
+        return self.dir / "match" / f"{self.tile}_{self.realization}_detection_cat.fits"
+
+    @property
     def match_plot(self) -> Path:
         """Measured minus true magnitude against true magnitude."""
         return self.dir / "match" / f"{self.tile}_{self.realization}_delta_mag.png"

@@ -1,4 +1,4 @@
-# Block 1024: truth matched to measurement, the first plots.
+# Block 1024: truth matched to measurement, which injections were detected, the first plots.
 
 if RUN.has(1024):
 
@@ -15,6 +15,7 @@ if RUN.has(1024):
             tmpdir=RUN.tmp,
         params:
             options=RUN.options("match"),
+            fits=RUN.fits,
             realization=RUN.realization,
         shell:
-            "balrog match {wildcards.tile:q} {params.realization} --log {log:q} {params.options}"
+            "balrog match {wildcards.tile:q} {params.realization} --log {log:q} {params.fits} {params.options}"

@@ -8,7 +8,7 @@ import pytest
 
 COMMANDS = (
     *("archive", "prep", "coadd", "detect", "meds", "inject", "sof", "mof", "mcal", "bfd", "match", "summary"),
-    *("audit", "replay"),
+    *("audit", "merge", "replay"),
 )
 
 

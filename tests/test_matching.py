@@ -3,28 +3,22 @@
 import fitsio
 import numpy as np
 import pytest
+from match_tile import BANDS, make_context, make_tile, write_fits
 
-from balrogutils.archive.geometry import Geometry
 from balrogutils.bfd.columns import bfd_dtype
 from balrogutils.blends.catalogue import group_rows
 from balrogutils.blocks.match import _samples, match
-from balrogutils.context import Context
 from balrogutils.errors import InputError, ProductError
-from balrogutils.fitsfile import Plane, Table, write_images, write_tables
+from balrogutils.fitsfile import Table, read_header, write_tables
 from balrogutils.graph import Job
-from balrogutils.layout import Site
 from balrogutils.matching.positions import Reason, match_positions, nearest
 from balrogutils.matching.table import match_table, take_rows
 from balrogutils.measurement.catalogue import common_dtype, model_rows
 from balrogutils.metacal.columns import metacal_dtype
 from balrogutils.products import read_manifest
 from balrogutils.report.deltamag import Sample, plot_delta_mag, running_median
-from balrogutils.settings.campaign import Campaign
-from balrogutils.settings.pipeline import Pipeline
 
 ARCSEC = 1 / 3600
-BANDS = ("g", "r", "z")
-TILE = "DES0239+0216"
 
 
 def test_nothing_matches_nothing():
@@ -140,66 +134,9 @@ def test_plot_of_nothing_is_a_plot(tmp_path):
 # --- the block
 
 
-def make_context(root, realization="0"):
-    site = Site.from_environment("y3v02", {"BALROG_BASE": str(root)})
-    campaign = Campaign(kind="desdm", database="sqlite://", archive="file:///", bands=BANDS, det=BANDS, name="test")
-    return Context(site, Pipeline(bands=BANDS), campaign, TILE, realization)
-
-
-def write_catalogue(path, row, col):
-    single = ("MAG_AUTO", "MAGERR_AUTO", "FLUX_AUTO", "FLUXERR_AUTO", "FLUX_RADIUS", "X_IMAGE", "Y_IMAGE")
-    dtype = [
-        ("NUMBER", "i4"),
-        ("FLAGS", "i2"),
-        ("IMAFLAGS_ISO", "i4"),
-        ("ISOAREA_IMAGE", "i4"),
-        *((name, "f4") for name in single),
-    ]
-    rows = np.zeros(len(row), dtype=dtype)
-    rows["NUMBER"], rows["X_IMAGE"], rows["Y_IMAGE"] = np.arange(len(row)) + 1, col + 1, row + 1
-    write_tables(path, [Table("OBJECTS", rows)])
-
-
 @pytest.fixture
 def tile(tmp_path):
-    """Ten injections, eight detected and fitted; four base detections, one of them 0.2 arcsec from injection 0."""
-    rng = np.random.default_rng(5)
-    context = make_context(tmp_path)
-    tree, base = context.tree, context.base_tree
-    geometry = Geometry.tangent(TILE, 39.8, 2.27, 400, 400, 0.263)
-    geometry.write(base.geometry)
-    row, col = rng.uniform(20, 380, 10), rng.uniform(20, 380, 10)
-    ra, dec = geometry.wcs().pixel_to_sky(row, col)
-    truth = np.zeros(
-        10,
-        dtype=[("bal_id", "i8"), ("inj_type", "U11"), ("ra", "f8"), ("dec", "f8"), ("outcome", "i4")]
-        + [(f"flux_{band}", "f8") for band in BANDS],
-    )
-    truth["bal_id"], truth["ra"], truth["dec"] = np.arange(10) + 1, ra, dec
-    truth["inj_type"] = ["ngmixGalaxy", "desStar"] * 5
-    for band in BANDS:
-        truth[f"flux_{band}"] = 1000.0
-    write_tables(tree.truth, [Table("truth", truth)])
-    # Detections 1 and 2 are of the base run, the others of injections 9 ... 2, a quarter of a pixel off.
-    found_row = np.concatenate([[5.0, 395.0], row[:1:-1] + 0.25])
-    found_col = np.concatenate([[5.0, 395.0], col[:1:-1]])
-    for band in BANDS:
-        write_catalogue(tree.catalog(band), found_row, found_col)
-        write_catalogue(
-            base.catalog(band), np.array([5.0, 395.0, row[0], 200.0]), np.array([5.0, 395.0, col[0] + 0.76, 5.0])
-        )
-    for one in (tree, base):
-        for band in BANDS:
-            noise = rng.normal(0, 1, (400, 400)).astype("f4")
-            planes = (("SCI", noise), ("MSK", np.zeros((400, 400), "i2")), ("WGT", np.ones((400, 400), "f4")))
-            write_images(one.image(band), [Plane(name, pixels) for name, pixels in planes])
-    fits = model_rows("exp", 3, 10)
-    fits["number"], fits["flags"] = np.arange(10) + 1, 0
-    fits["exp_flux"], fits["psf_flux"], fits["psf_flux_err"] = 1010.0, 990.0, 5.0
-    fits["exp_flux_cov"] = np.eye(3) * 25
-    meta = np.array([(b"g,r,z", b"exp")], dtype=[("bands", "S5"), ("model", "S3")])
-    write_tables(tree.fit("sof"), [Table("model_fits", fits), Table("meta_data", meta)])
-    return context
+    return make_tile(tmp_path)
 
 
 def test_block_matches_every_injection(tile):
@@ -220,7 +157,10 @@ def test_block_matches_every_injection(tile):
     # Galaxies by the model's flux, 1010, stars by the PSF flux, 990, against 1000.
     for kind, ratio in (("galaxies", 1.01), ("stars", 0.99)):
         assert samples[kind].measured - samples[kind].true == pytest.approx(np.full(4, -2.5 * np.log10(ratio)))
-    assert read_manifest(tile.tree.manifest("match"))["counts"] == {"injected": 10, "matched": 8, "ambiguous": 1}
+    counts = read_manifest(tile.tree.manifest("match"))["counts"]
+    assert {name: count for name, count in counts.items() if count} == {
+        **{"injected": 10, "matched": 8, "not_found": 2, "ambiguous": 1}
+    }
 
 
 def test_base_run_has_no_truth(tmp_path):
@@ -248,7 +188,8 @@ def test_missing_products_name_the_block_that_makes_them(tile, lose, bit):
 
 def test_fits_of_other_objects_are_refused(tile):
     fits = model_rows("exp", 3, 9)
-    write_tables(tile.tree.fit("sof"), [Table("model_fits", fits)])
+    fits["number"] = np.arange(9) + 1
+    write_fits(tile.tree.fit("sof"), fits)
     with pytest.raises(ProductError, match="not of the objects"):
         match(tile)
 
@@ -265,16 +206,16 @@ def test_fits_of_groups_are_matched_where_they_are_there(tile):
     groups["number"] = np.arange(1, 11)
     groups["exp_mof_num_itr"] = 7
     with Job("mof", tile).open({}) as step:
-        write_tables(tile.tree.fit("mof"), [Table("model_fits", groups)])
+        write_fits(tile.tree.fit("mof"), groups)
         step.wrote(tile.tree.fit("mof"))
     match(tile)
     table = fitsio.read(str(tile.tree.match), ext=1)
     found = table["match_reason"] == 0
     assert set(table["meas_mof_exp_mof_num_itr"][found]) == {7}
     assert table["meas_mof_exp_flux"].shape == table["meas_exp_flux"].shape
-    assert "meas_mof_number" not in table.dtype.names
+    assert not {"meas_mof_number", "meas_mof_id"} & set(table.dtype.names)
     groups["number"] += 1
-    write_tables(tile.tree.fit("mof"), [Table("model_fits", groups)])
+    write_fits(tile.tree.fit("mof"), groups)
     with pytest.raises(ProductError, match=r"block 128|not as step mof left it"):
         match(tile)
 
@@ -286,9 +227,9 @@ def test_shapes_and_moments_are_matched_under_their_own_names(tile):
     shapes["number"] = moments["number"] = np.arange(1, 11)
     shapes["mcal_g"], moments["bfd_even"][:, 0] = 0.1, np.arange(1, 11)
     mcal, bfd = Job("mcal", tile), Job("bfd", tile)
-    for job, rows in ((mcal, shapes), (bfd, moments)):
+    for job, rows, bands in ((mcal, shapes, BANDS[:2]), (bfd, moments, BANDS)):
         with job.open({}) as step:
-            write_tables(job.product, [Table("model_fits", rows)])
+            write_fits(job.product, rows, bands, "gauss")
             step.wrote(job.product)
     match(tile)
     table = fitsio.read(str(tile.tree.match), ext=1)
@@ -299,9 +240,13 @@ def test_shapes_and_moments_are_matched_under_their_own_names(tile):
     assert table["meas_bfd_band_even_cov"].shape == (10, 3, 5, 5)
     # What SOF says of the object stays SOF's.
     assert np.all(table["meas_psf_flux"][found] == 990.0)
-    begin = ("mcal_", "bfd_")
-    own = [name for name in (*shapes.dtype.names, *moments.dtype.names) if name.startswith(begin)]
-    assert len([name for name in table.dtype.names if name.removeprefix("meas_").startswith(begin)]) == len(own)
-    write_tables(bfd.product, [Table("model_fits", moments[:9])])
+    assert table["meas_mcal_psf_flux"].shape == (10, 2)
+    assert read_header(tile.tree.match, 1)["BANDMCAL"] == "g,r"
+    # All but position, number and identifier, those of the object as a whole under the name of the kind too.
+    for kind, rows in (("mcal", shapes), ("bfd", moments)):
+        names = [name for name in table.dtype.names if name.startswith(f"meas_{kind}_")]
+        assert len(names) == len(rows.dtype.names) - 4
+        assert {f"meas_{kind}_flags", f"meas_{kind}_flags_object"} <= set(names)
+    write_fits(bfd.product, moments[:9], BANDS, "gauss")
     with pytest.raises(ProductError, match=r"block 512|not as step bfd left it"):
         match(tile)

@@ -1,145 +1,154 @@
-"""Block 1024: truth matched to detections and fits, and the first plot."""
+"""Block 1024: truth matched to detections and fits, the detection catalogue, and the first plots."""
 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from balrogutils.archive.geometry import Geometry
+from balrogutils.blocks.measured import Fits, Measured, needed, read_measured, read_originals, read_truth
 from balrogutils.context import Context
-from balrogutils.errors import InputError, ProductError
-from balrogutils.fitsfile import Table, read_table, write_tables
-from balrogutils.graph import OTHER_FITS, Job
+from balrogutils.errors import InputError
+from balrogutils.fitsfile import Table, write_tables
+from balrogutils.graph import Job, matched_fits
 from balrogutils.injection.planning import UNITS
-from balrogutils.layout import TileTree
-from balrogutils.matching.positions import Reason, match_positions, nearest
-from balrogutils.matching.table import PER_BAND, SHARED, match_table
+from balrogutils.layout import FIT_CONFIGS
+from balrogutils.matching.ambiguity import brightness, original_flags, other_flags
+from balrogutils.matching.positions import Matches, Reason, match_positions, nearest, nearest_other
+from balrogutils.matching.table import detection_table, match_table
+from balrogutils.matching.unseen import unseen, with_unseen
+from balrogutils.parquetfile import write_parquet
 from balrogutils.products import Step
 from balrogutils.report.deltamag import Sample, plot_delta_mag
 from balrogutils.report.picture import before_after
 from balrogutils.wcs import ImageWCS
 
-__all__ = ["MATCH_RADIUS", "match"]
-
-MATCH_RADIUS = 0.5
-"""Largest distance of truth and detection, arcsec."""
+__all__ = ["match"]
 
 _log = logging.getLogger(__name__)
 Rows = NDArray[Any]
-
-# All that is asked of the base run's catalogue.
-_PLACE = ("NUMBER", "X_IMAGE", "Y_IMAGE")
+F64 = NDArray[np.float64]
 
 
-def _need(context: Context, path: Path, what: str, remedy: str, band: str | None = None) -> Path:
-    if not path.is_file():
-        raise ProductError(f"{what} is not there", tile=context.tile, band=band, file=path, remedy=remedy)
-    return path
-
-
-def _catalog(context: Context, tree: TileTree, band: str, step: Step) -> Rows:
-    bit, columns = (2, _PLACE) if tree.realization is None else (16, (*PER_BAND, *SHARED))
-    path = _need(context, tree.catalog(band), "a catalogue", f"make it (mode {bit})", band)
-    step.read(path)
-    rows = read_table(path)
-    lacking = [name for name in columns if name not in (rows.dtype.names or ())]
-    if lacking:
-        raise ProductError(f"a catalogue lacks {' '.join(lacking)}", tile=context.tile, band=band, file=path)
-    return rows
-
-
-def _sky(rows: Rows, wcs: ImageWCS) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return wcs.pixel_to_sky(rows["Y_IMAGE"].astype(float) - 1.0, rows["X_IMAGE"].astype(float) - 1.0)
-
-
-def _measured(context: Context, bands: tuple[str, ...], wcs: ImageWCS, step: Step) -> list[tuple[str, Rows]]:
-    """Return the measurement tables of the realization, all with the same rows."""
-    tree = context.tree
-    tables: list[tuple[str, Rows]] = []
-    for band in bands:
-        rows = _catalog(context, tree, band, step)
-        if not tables:
-            ra, dec = _sky(rows, wcs)
-            dtype = [*((name, rows[name].dtype) for name in SHARED), ("ra", "f8"), ("dec", "f8")]
-            shared = np.zeros(len(rows), dtype=dtype)
-            for name in SHARED:
-                shared[name] = rows[name]
-            shared["ra"], shared["dec"] = ra, dec
-            tables.append(("", shared))
-        if len(rows) != len(shared):
-            raise ProductError(
-                "the catalogues of the bands have different lengths",
-                tile=context.tile,
-                band=band,
-                file=tree.catalog(band),
-                remedy="make all bands' catalogues again (mode 16)",
-            )
-        tables.append((f"_{band}", rows[list(PER_BAND)]))
-    others = [job for kind in OTHER_FITS if (job := Job(kind, context)).manifest.is_file()]
-    for job in (Job("sof", context), *others):
-        if job in others:
-            step.read(_need(context, job.product, f"the catalogue of {job.step}", f"make it (mode {job.bit})"))
-        fits = read_table(job.product, "model_fits")
-        if not np.array_equal(fits["number"], shared["NUMBER"]):
-            raise ProductError(
-                "the fits are not of the objects of the catalogues",
-                tile=context.tile,
-                file=job.product,
-                remedy=f"run block {job.bit} again",
-            )
-        tables.append(("", _own_columns(fits, job.step)))
-    return tables
-
-
-def _own_columns(rows: Rows, kind: str) -> Rows:
-    """Return what a fit adds to the table: names say which fit it is, but for SOF's."""
-    names = rows.dtype.names or ()
-    own = [name for name in names if name.startswith(f"{kind}_")]
-    if own:
-        # The columns about the object and its PSF are those of SOF.
-        return rows[own]
-    # Position and number come from the catalogue already.
-    kept = rows[[name for name in names if name not in ("ra", "dec", "number")]]
-    return kept if kind == "sof" else _renamed(kept, kind)
-
-
-def _renamed(rows: Rows, prefix: str) -> Rows:
-    names = rows.dtype.names or ()
-    out = np.zeros(len(rows), dtype=[(f"{prefix}_{name}", rows.dtype[name]) for name in names])
-    for name in names:
-        out[f"{prefix}_{name}"] = rows[name]
+def _at(values: Rows, row: NDArray[np.int64], fill: float) -> Rows:
+    """Return values at rows, a fill where the row is -1."""
+    out = np.full((row.size, *values.shape[1:]), fill, values.dtype)
+    out[row >= 0] = values[row[row >= 0]]
     return out
 
 
-def _samples(table: Rows, band: str, number: int, model: str) -> dict[str, Sample]:
-    """Return true and measured magnitudes: model magnitudes of galaxies, PSF magnitudes of stars."""
-    true_flux = table[f"true_flux_{band}"]
+def _doubts(context: Context, truth: Rows, found: Matches, detected: Rows, originals: Rows) -> dict[str, Rows]:
+    """Return the columns that say what else a match could be of: originals, other injections."""
+    names, bands = truth.dtype.names or (), context.match_bands
+    # Into a band that the truth does not have, nothing was injected.
+    fluxes = {band: truth[f"flux_{band}"] if f"flux_{band}" in names else np.zeros(len(truth)) for band in bands}
+    bright = brightness(fluxes, bands)
+    base_bright = brightness({band: originals[f"flux_{band}"] for band in bands}, bands)
+    row, _ = nearest(truth["ra"], truth["dec"], originals["ra"], originals["dec"])
+    columns: dict[str, Rows] = {
+        f"base_flux_{band}": _at(originals[f"flux_{band}"], row, np.nan) for band in context.bands
+    }
+    columns |= {"brightness": bright, "base_brightness": _at(base_bright, row, np.nan)}
+    columns |= original_flags(truth, bright, originals, base_bright)
+    seen = found.row >= 0
+    places = [_at(detected[name], found.row, np.nan) for name in ("ra", "dec")]
+    columns["meas_base_distance"] = np.full(len(truth), np.nan)
+    columns["meas_base_distance"][seen] = nearest(places[0][seen], places[1][seen], originals["ra"], originals["dec"])[
+        1
+    ]
+    other, apart = nearest_other(truth["ra"], truth["dec"])
+    columns |= {"other_bal_id": _at(truth["bal_id"].astype(np.int64), other, -1), "other_distance": apart}
+    columns["other_flag"] = other_flags(truth, bright)
+    return columns
+
+
+def _cards(context: Context, measured: Measured) -> dict[str, Any]:
+    """Return the cards of both catalogues: what they were made of, and what was not there."""
+    sof = measured.fits.get("sof")
+    cards: dict[str, Any] = {
+        "RADIUS": context.pipeline.match_radius,
+        "REALIZ": context.realization,
+        "TILENAME": context.tile,
+        # Vector columns of fits are in the order of BANDS; fluxes are counts at MAGZERO.
+        "BANDS": ",".join(sof.bands if sof else context.bands),
+        "MAGZERO": context.campaign.magzp_ref,
+        "BRIGHTIN": ",".join(context.match_bands),
+        "FITS": ",".join(measured.fits) or "none",
+        "LACKING": ",".join(kind for kind in FIT_CONFIGS if kind not in measured.fits) or "none",
+        "GOLDBITS": int(measured.gold),
+    }
+    for kind, fits in measured.fits.items():
+        cards[f"BAND{kind.upper()}"], cards[f"MODL{kind.upper()}"] = ",".join(fits.bands), fits.model
+    return cards
+
+
+def _magnitudes(flux: F64, error: F64) -> tuple[F64, F64]:
+    """Return magnitudes at zero point 30 and their errors, NaN where the flux is not positive."""
+    flux, error = np.asarray(flux, float), np.asarray(error, float)
+    positive = flux > 0
+    mags, errors = np.full(flux.shape, np.nan), np.full(flux.shape, np.nan)
+    mags[positive] = 30.0 - 2.5 * np.log10(flux[positive])
+    errors[positive] = 2.5 / np.log(10.0) * error[positive] / flux[positive]
+    return mags, errors
+
+
+def _samples(table: Rows, band: str, number: int | None, model: str, prefix: str = "") -> dict[str, Sample]:
+    """Return true and measured magnitudes: model magnitudes of galaxies, PSF magnitudes of stars.
+
+    Without a `number`, the place of the band in the vectors of fits, they are those of SExtractor.
+    """
+    injected = f"true_flux_{band}" in (table.dtype.names or ())
+    true_flux = table[f"true_flux_{band}"] if injected else np.zeros(len(table))
     good = (
         (table["match_reason"] == Reason.MATCHED) & (table["true_outcome"] == 0) & ~table["ambiguous"] & (true_flux > 0)
     )
     star = np.char.find(np.char.lower(table["true_inj_type"].astype(str)), "star") >= 0
     samples = {}
     for kind, rows, name in (("galaxies", good & ~star, f"{model}_flux"), ("stars", good & star, "psf_flux")):
-        use = rows & (table["meas_flags"] == 0)
-        flux = table[f"meas_{name}"][use, number]
-        variance = table[f"meas_{model}_flux_cov"][use, number, number] if kind == "galaxies" else None
-        error = table["meas_psf_flux_err"][use, number] if variance is None else np.sqrt(variance)
-        positive = flux > 0
-        mags = np.full(flux.shape, np.nan)
-        mags[positive] = 30.0 - 2.5 * np.log10(flux[positive])
-        errors = np.full(flux.shape, np.nan)
-        errors[positive] = 2.5 / np.log(10.0) * error[positive] / flux[positive]
-        samples[kind] = Sample(30.0 - 2.5 * np.log10(true_flux[use]), mags, errors)
+        if number is None:
+            use = rows & (table[f"meas_flags_{band}"] <= 3)
+            flux, error = table[f"meas_flux_auto_{band}"][use], table[f"meas_fluxerr_auto_{band}"][use]
+        else:
+            use = rows & (table[f"meas_{prefix}flags"] == 0)
+            flux = table[f"meas_{prefix}{name}"][use, number]
+            if kind == "galaxies":
+                error = np.sqrt(table[f"meas_{prefix}{model}_flux_cov"][use, number, number])
+            else:
+                error = table[f"meas_{prefix}psf_flux_err"][use, number]
+        samples[kind] = Sample(30.0 - 2.5 * np.log10(true_flux[use]), *_magnitudes(flux, error))
     return samples
 
 
-def _fit_bands(context: Context) -> tuple[tuple[str, ...], str]:
-    meta = read_table(context.tree.fit("sof"), "meta_data")
-    return tuple(meta["bands"][0].strip().split(",")), str(meta["model"][0].strip())
+def _plot(context: Context, table: Rows, fits: dict[str, Fits]) -> None:
+    """Draw measured against true magnitudes, of the best fits there are."""
+    kind = next((name for name in ("sof", "mof") if name in fits), "")
+    bands, model = (fits[kind].bands, fits[kind].model) if kind else (context.bands, "")
+    prefix = "mof_" if kind == "mof" else ""
+    samples = {band: _samples(table, band, bands.index(band) if kind else None, model, prefix) for band in bands}
+    title = f"{context.tile}, realization {context.realization}"
+    what = f"{model} magnitudes of galaxies, PSF magnitudes of stars" if kind else "MAG_AUTO"
+    plot_delta_mag(context.tree.match_plot, f"{title}: {what}", bands, samples)
+
+
+def _pictures(context: Context, truth: Rows, wcs: ImageWCS, step: Step) -> None:
+    places = np.stack(wcs.sky_to_pixel(truth["ra"], truth["dec"]), axis=1)
+    for band in context.bands:
+        images = context.base_tree.image(band), context.tree.image(band)
+        step.read(*images)
+        target = context.tree.cutaway(band)
+        before_after(*images, target, band=band, tile=context.tile, realization=context.realization, positions=places)
+        step.wrote(target)
+
+
+def _write(context: Context, tables: Sequence[Table], step: Step) -> None:
+    for path, table in zip((context.tree.match, context.tree.detection), tables, strict=True):
+        write_tables(path, [table])
+        write_parquet(path.with_suffix(".parquet"), table)
+        step.wrote(path, path.with_suffix(".parquet"))
 
 
 def match(context: Context) -> None:
@@ -155,60 +164,49 @@ def match(context: Context) -> None:
     InputError
         In the base run, where nothing is injected.
     ProductError
-        A product of an earlier block is missing, or does not belong to the others.
+        A product of an earlier block is missing, is of another tile or realization, or does not belong to the others.
     """
     if context.realization is None:
         raise InputError("there is no truth in the base run", tile=context.tile, remedy="give a realization")
-    tree, base = context.tree, context.base_tree
-    config = {"radius": MATCH_RADIUS}
+    tree, radius, kinds = context.tree, context.pipeline.match_radius, matched_fits(context)
+    config = {"radius": radius, "fits": kinds, "brightness": context.match_bands}
     with Job("match", context).open(config) as step:
-        truth_path = _need(context, tree.truth, "the truth catalogue", "make it (mode 8)")
-        fits = _need(context, tree.fit("sof"), "the catalogue of fits", "make it (mode 64)")
-        geometry = _need(context, base.geometry, "the tile's geometry", "make it (mode 1)")
-        step.read(truth_path, geometry, fits)
-        truth = read_table(truth_path)
-        if not len(truth):
-            raise ProductError(
-                "the truth catalogue is empty", tile=context.tile, file=truth_path, remedy="make it again (mode 8)"
-            )
-        wcs = Geometry.read(geometry).wcs()
-        tables = _measured(context, context.bands, wcs, step)
-        detected = tables[0][1]
-        found = match_positions(truth["ra"], truth["dec"], detected["ra"], detected["dec"], MATCH_RADIUS)
-        before = _catalog(context, base, context.bands[0], step)
-        row, distance = nearest(truth["ra"], truth["dec"], *_sky(before, wcs))
-        number = np.full(len(truth), -9999)
-        number[row >= 0] = before["NUMBER"][row[row >= 0]]
-        table = match_table(truth, found, tables, number, distance, MATCH_RADIUS)
-        units = {"true_ra": "deg", "true_dec": "deg", "meas_ra": "deg", "meas_dec": "deg"}
-        units |= {"match_distance": "arcsec", "base_distance": "arcsec"}
-        units |= {f"true_{name}": unit for name, unit in UNITS.items()}
-        units |= {name: "mag" for name in table.dtype.names or () if "mag" in name.split("_")}
-        bands, model = _fit_bands(context)
-        # Vector columns of fits are in the order of BANDS; fluxes are counts at MAGZERO.
-        cards = {"RADIUS": MATCH_RADIUS, "REALIZ": context.realization, "TILENAME": context.tile}
-        cards |= {"BANDS": ",".join(bands), "MAGZERO": context.campaign.magzp_ref}
-        write_tables(tree.match, [Table("match", table, units, cards)])
-        samples = {band: _samples(table, band, bands.index(band), model) for band in bands}
-        title = f"{context.tile}, realization {context.realization}"
-        plot_delta_mag(
-            tree.match_plot, f"{title}: {model} magnitudes of galaxies, PSF magnitudes of stars", bands, samples
-        )
-        step.wrote(tree.match, tree.match_plot)
-        for band in context.bands:
-            images = base.image(band), tree.image(band)
-            step.read(*images)
-            places = wcs.sky_to_pixel(truth["ra"], truth["dec"])
-            before_after(
-                *images,
-                tree.cutaway(band),
-                band=band,
-                tile=context.tile,
-                realization=context.realization,
-                positions=np.stack(places, axis=1),
-            )
-            step.wrote(tree.cutaway(band))
-        matched = int(np.count_nonzero(found.reason == Reason.MATCHED))
+        truth, chips = read_truth(context, step)
+        path = needed(context, context.base_tree.geometry, "the tile's geometry", "make it (mode 1)")
+        step.read(path)
+        wcs = Geometry.read(path).wcs()
+        measured = read_measured(context, kinds, wcs, step)
+        detected = measured.detected
+        found = match_positions(truth["ra"], truth["dec"], detected["ra"], detected["dec"], radius)
+        found = with_unseen(found, unseen(truth["bal_id"].astype(np.int64), chips, context.det_bands))
+        originals = read_originals(context, wcs, step)
+        row, distance = nearest(truth["ra"], truth["dec"], originals["ra"], originals["dec"])
+        more: dict[str, Rows] = {
+            "tilename": np.full(len(truth), context.tile),
+            "realization": np.full(len(truth), int(context.realization), np.int32),
+            **_doubts(context, truth, found, detected, originals),
+        }
+        number = _at(originals["number"], row, -9999)
+        table = match_table(truth, found, measured.tables, number, distance, radius, more)
+        flags = [table[name] for name in ("meas_flags", "meas_mof_flags") if name in (table.dtype.names or ())]
+        detections = detection_table(table, context.bands, flags[0] != 0 if flags else np.zeros(len(table), bool))
+        units = _units(table, measured)
+        cards = _cards(context, measured)
+        if cards["LACKING"] != "none":
+            _log.info("fits that are not in the matched catalogue: %s", cards["LACKING"])
+        _write(context, [Table("match", table, units, cards), Table("detection", detections, units, cards)], step)
+        _plot(context, table, measured.fits)
+        step.wrote(tree.match_plot)
+        _pictures(context, truth, wcs, step)
+        reasons = {reason.name.lower(): int(np.count_nonzero(found.reason == reason)) for reason in Reason}
         ambiguous = int(np.count_nonzero(table["ambiguous"]))
-        step.count(injected=len(truth), matched=matched, ambiguous=ambiguous)
-        _log.info("matched %d of %d injections, %d near a base detection", matched, len(truth), ambiguous)
+        step.count(injected=len(truth), ambiguous=ambiguous, **reasons)
+        _log.info("matched %d of %d injections, %d near a base detection", reasons["matched"], len(truth), ambiguous)
+
+
+def _units(table: Rows, measured: Measured) -> dict[str, str]:
+    names = table.dtype.names or ()
+    units = {name: "mag" for name in names if "mag" in name.split("_") and "err" not in name}
+    units |= {name: "arcsec" for name in names if name.endswith("_distance")}
+    units |= {f"true_{name.lower()}": unit for name, unit in UNITS.items()}
+    return units | measured.units()

@@ -14,6 +14,7 @@ from balrogutils.cli.adopt import adopt
 from balrogutils.cli.crosscheck import crosscheck
 from balrogutils.cli.image import image
 from balrogutils.cli.injection import audit, replay
+from balrogutils.cli.merging import merge
 from balrogutils.cli.reporting import chosen_bands, parse_overrides, reporting
 from balrogutils.cli.upkeep import repair, verify
 from balrogutils.errors import InputError, did_you_mean
@@ -292,6 +293,7 @@ main.add_command(adopt)
 main.add_command(audit)
 main.add_command(crosscheck)
 main.add_command(image)
+main.add_command(merge)
 main.add_command(replay)
 main.add_command(verify)
 main.add_command(repair)

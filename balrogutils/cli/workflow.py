@@ -23,7 +23,7 @@ import psutil
 from balrogutils.cli.reporting import refused
 from balrogutils.context import Context, Installation
 from balrogutils.errors import BalrogError, ConfigError, InputError
-from balrogutils.graph import Job, check_mode, installation_tiles, jobs, needs, settle
+from balrogutils.graph import Job, check_mode, installation_tiles, jobs, matched_fits, needs, settle
 from balrogutils.runlock import TOKEN
 from balrogutils.settings.pipeline import Pipeline
 from balrogutils.upkeep.leftovers import remove_leftovers
@@ -58,6 +58,9 @@ _OBEYED_BY = {
     "bfd_config": frozenset(("bfd",)),
     "truth_parquet": frozenset(("truth",)),
     "tool_timeout": frozenset(("prep", "coadd", "catalog", "meds")),
+    "match_radius": frozenset(("match",)),
+    "match_bands": frozenset(("match",)),
+    "match_fits": frozenset(("match",)),
 }
 
 
@@ -184,6 +187,13 @@ class Run:
             return [*(str(job.manifest) for job in before), *map(str, files)]
 
         return inputs
+
+    def fits(self, wildcards: Any) -> str:
+        """Return the option that names the fits a matched catalogue has: a job does not know the mode."""
+        if "match_fits" in self._kept:
+            return ""
+        kinds = matched_fits(self._context(wildcards.tile, _realization(wildcards.where)))
+        return f"--set match_fits={','.join(kinds) or 'none'}"
 
     @staticmethod
     def realization(wildcards: Any) -> str:

@@ -11,6 +11,7 @@ import pydantic
 
 from balrogutils.errors import ConfigError, did_you_mean
 from balrogutils.identity import MAX_REALIZATION
+from balrogutils.layout import FIT_CONFIGS
 from balrogutils.settings.campaign import Campaign
 from balrogutils.settings.yamlfile import Strict, load_yaml, parse
 
@@ -61,6 +62,13 @@ class Pipeline(Strict):
         Processes of one job of fits.
     tool_timeout : float
         Seconds after which an external program counts as hanging.
+    match_radius : float
+        Largest distance of an injection and its detection, arcsec.
+    match_bands : tuple of str or None
+        Bands whose mean flux says which of two objects is the brighter; those of the detection image when None.
+    match_fits : tuple of str or None
+        Kinds of fits (``sof mof mcal bfd``) that the matched catalogue must have; ``()``, as a word ``none``, for
+        SExtractor alone; those of the mode, and those that are there, when None.
     """
 
     tile: tuple[str, ...] = ()
@@ -79,13 +87,16 @@ class Pipeline(Strict):
     truth_parquet: bool = True
     fit_workers: int = pydantic.Field(default=2, ge=1)
     tool_timeout: float = pydantic.Field(default=14400.0, gt=0)
+    match_radius: float = pydantic.Field(default=0.5, gt=0, le=10)
+    match_bands: tuple[str, ...] | None = None
+    match_fits: tuple[str, ...] | None = None
 
-    @pydantic.field_validator("tile", "realizations", "bands", mode="before")
+    @pydantic.field_validator("tile", "realizations", "bands", "match_bands", "match_fits", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return _words(value)
 
-    @pydantic.field_validator("realizations", mode="before")
+    @pydantic.field_validator("realizations", "match_fits", mode="before")
     @classmethod
     def _base_alone(cls, value: Any) -> Any:
         return () if value == "none" else value
@@ -100,14 +111,22 @@ class Pipeline(Strict):
                 raise ValueError(f"realizations go from 0 to {MAX_REALIZATION}")
         return value
 
-    @pydantic.field_validator("realizations", "bands", mode="before")
+    @pydantic.field_validator("match_fits")
+    @classmethod
+    def _kinds(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in value or ():
+            if name not in FIT_CONFIGS:
+                raise ValueError(f"kinds of fits are {' '.join(FIT_CONFIGS)}, or none, not {name!r}")
+        return value
+
+    @pydantic.field_validator("realizations", "bands", "match_bands", "match_fits", mode="before")
     @classmethod
     def _something(cls, value: Any) -> Any:
         if isinstance(value, (str, list)) and not _words(value):
             raise ValueError("nothing is named; leave the key out for the default")
         return value
 
-    @pydantic.field_validator("realizations", "bands")
+    @pydantic.field_validator("realizations", "bands", "match_bands", "match_fits")
     @classmethod
     def _each_once(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if value is not None and len(set(value)) != len(value):

@@ -21,6 +21,7 @@ import damaged  # noqa: E402
 import imaged  # noqa: E402
 import injected  # noqa: E402
 import machine  # noqa: E402
+import matched  # noqa: E402
 import programs  # noqa: E402
 from row import Row  # noqa: E402
 from world import Seen  # noqa: E402
@@ -29,16 +30,15 @@ __all__ = ["ROWS", "TABLE", "line", "read"]
 
 TABLE = HERE.parents[1] / "docs" / "bad-input.md"
 ROWS: list[Row] = [
-    *(
-        *asked.ROWS,
-        *configured.ROWS,
-        *archived.ROWS,
-        *programs.ROWS,
-        *machine.ROWS,
-        *damaged.ROWS,
-        *injected.ROWS,
-        *imaged.ROWS,
-    ),
+    *asked.ROWS,
+    *configured.ROWS,
+    *archived.ROWS,
+    *programs.ROWS,
+    *machine.ROWS,
+    *damaged.ROWS,
+    *injected.ROWS,
+    *imaged.ROWS,
+    *matched.ROWS,
 ]
 
 HEAD = """\
