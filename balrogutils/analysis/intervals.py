@@ -19,6 +19,8 @@ LEVEL = 0.6826894921370859
 MAD_TO_SIGMA = 1.4826022185056018
 """Standard deviation of a normal distribution over its median absolute deviation."""
 _FEWEST = 4
+# Standard errors in rank between which the density is taken: at 1 the few values between them make it too noisy.
+_RANKS = 2.0
 
 
 class Robust(NamedTuple):
@@ -76,9 +78,10 @@ def _median(values: F64) -> tuple[float, float]:
     middle = float(np.median(values))
     if values.size < _FEWEST:
         return middle, np.nan
-    half = 0.5 / np.sqrt(values.size)
+    error = 0.5 / np.sqrt(values.size)
+    half = min(_RANKS * error, 0.5 - 0.5 / values.size)
     low, high = np.quantile(values, [0.5 - half, 0.5 + half], method="hazen")
-    return middle, float(high - low) / 2.0
+    return middle, float(high - low) / 2.0 * error / half
 
 
 def robust(values: ArrayLike) -> Robust:
@@ -96,8 +99,9 @@ def robust(values: ArrayLike) -> Robust:
 
     Notes
     -----
-    The number of values below the true median is binomial, n / 2 +- sqrt(n) / 2, so the order statistics at these
-    ranks bound it; the error is half of their distance (David and Nagaraja 2003, section 7.1). The width is the median
+    The number of values below the true median is binomial, n / 2 +- sqrt(n) / 2, so the error of the median is that
+    of its rank over the density (David and Nagaraja 2003, section 7.1); the density comes from the order statistics
+    two such errors either side. The width is the median
     of another list, |x - median|, and is treated likewise: for a symmetric distribution the error of the median
     that went into it does not matter to first order.
     """
