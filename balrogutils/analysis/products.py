@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 from astropy.table import Table
 
+from balrogutils.analysis.binning import even_edges
 from balrogutils.analysis.classes import confusion_matrix, input_row_efficiency
 from balrogutils.analysis.detectionmodel import DetectionModel, fit_detection
 from balrogutils.analysis.efficiency import detection_efficiency
@@ -24,6 +25,7 @@ __all__ = [
     "transfer_tables",
 ]
 
+_MAGNITUDES = 0.5
 Panels = dict[str, dict[str, Table]]
 """Tables by panel and by kind of object."""
 
@@ -31,10 +33,15 @@ Panels = dict[str, dict[str, Table]]
 def efficiency_tables(matched: Matched) -> dict[str, Table]:
     """Return the fraction found against everything that is known of the clear injections, by name of the variable."""
     clear = matched.clear
-    return {
-        one.name: detection_efficiency(matched.detected[clear], one.values[clear], name=one.name, unit=one.unit)
-        for one in matched.variables()
-    }
+    tables = {}
+    for one in matched.variables():
+        values = one.values[clear]
+        # Bins of equal counts would put the few faint injections, where the fraction falls, in one bin.
+        edges = even_edges(values, _MAGNITUDES) if one.name.endswith("magnitude") else None
+        tables[one.name] = detection_efficiency(
+            matched.detected[clear], values, name=one.name, unit=one.unit, edges=edges
+        )
+    return tables
 
 
 def detection_model(matched: Matched, *more: Variable, curve: str = "logistic") -> DetectionModel:
@@ -191,4 +198,7 @@ def metacal_table(matched: Matched, least_signal: float = 10.0, least_size: floa
         good[good] &= (signal[good] > least_signal) & (size[good] > least_size * psf[good])
         return good & np.isfinite(shapes[kind]).all(axis=1)
 
-    return response_table(shapes, select)
+    table = response_table(shapes, select)
+    if not shapes:
+        table.meta["note"] = "The matched catalogue has no metacal shapes."
+    return table

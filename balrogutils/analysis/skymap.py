@@ -15,8 +15,8 @@ from balrogutils.products import writing
 
 __all__ = ["NSIDE", "efficiency_map", "write_map"]
 
-NSIDE = 256
-"""Of the map: pixels of 13.7 arcmin, some ten on a DES tile."""
+NSIDE = 1024
+"""Of the map: pixels of 3.4 arcmin, some 160 on a DES tile."""
 _COVERAGE = 32
 _DTYPE = np.dtype([("efficiency", "f8"), ("injected", "i4"), ("detected", "i4")])
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import hpgeom
-import matplotlib
 import numpy as np
 from astropy.table import Table
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from balrogutils.analysis.detectionmodel import DetectionModel
 from balrogutils.report.style import (
@@ -142,6 +142,7 @@ def map_figure(the_map: Any, title: str) -> Figure:
                 )
         axes.autoscale_view()
         axes.invert_xaxis()
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_aspect(1.0 / float(np.cos(np.radians(np.clip(lat.mean(), -85, 85)))))
         axes.grid(visible=False)
         bar = figure.colorbar(cells, ax=axes, shrink=0.9)
@@ -174,7 +175,7 @@ def input_row_figure(table: Table, title: str) -> Figure:
             bottom += number
         axes.set_xlabel("times injected")
         axes.set_ylabel("input rows")
-        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
-        axes.yaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
     return figure

@@ -113,7 +113,7 @@ def count_strip(axes: Any, counts: Mapping[str, tuple[F64, F64, F64]], word: str
     top = 0.0
     for kind, (low, high, number) in counts.items():
         if len(number):
-            colour = COLOURS.get(kind, ACCENT)
+            colour = COLOURS.get(kind, FAINT)
             axes.stairs(number, np.append(low, high[-1:]), color=colour, fill=True, alpha=0.18, linewidth=0)
             axes.stairs(number, np.append(low, high[-1:]), color=colour, linewidth=1.1)
             top = max(top, float(np.max(number)))
@@ -128,6 +128,7 @@ def sentence(axes: Any, text: str) -> None:
     """Write into an empty panel why it is empty."""
     axes.grid(visible=False)
     axes.set_yticks([])
+    axes.spines[:].set_visible(False)
     axes.text(0.5, 0.5, wrapped(text, 42), transform=axes.transAxes, ha="center", va="center", color=FAINT, fontsize=10)
 
 

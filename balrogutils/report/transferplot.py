@@ -25,6 +25,7 @@ from balrogutils.report.style import (
 __all__ = ["bias_figure", "confusion_figure", "pull_figure", "response_figure", "transfer_figure"]
 
 _OF_MEDIAN, _OF_WIDTH, _OF_CHI = "#0072b2", "#d55e00", "#6a6a6a"
+_PULL_LOW, _PULL_TOP = -1.8, 3.6
 
 
 def _limits(axes: Any, values: list[np.ndarray], around: float, least: float) -> None:
@@ -131,19 +132,30 @@ def pull_figure(tables: Mapping[str, Mapping[str, Table]], title: str, *, kind: 
             main.axhline(0.0, color=_OF_MEDIAN, linewidth=0.9, linestyle=(0, (5, 3)))
             main.axhline(1.0, color=_OF_WIDTH, linewidth=0.9, linestyle=(0, (5, 3)))
             chi = np.sqrt(np.asarray(table["chi2"]))
+            chi = np.where(chi <= _PULL_TOP, chi, np.nan)
             main.plot(x, chi, "_", ms=9, mew=1.6, color=_OF_CHI, label="root mean square")
-            shown = []
             for name, colour, mark in (("median", _OF_MEDIAN, "o"), ("width", _OF_WIDTH, "D")):
                 y, error = np.asarray(table[name]), np.nan_to_num(np.asarray(table[f"{name}_err"]))
-                main.errorbar(x, y, yerr=error, fmt=f"-{mark}", ms=4.5, color=colour, label=name)
-                shown.append(y)
-            everything = np.concatenate(shown)
-            everything = everything[np.isfinite(everything)]
-            top = float(np.clip(1.25 * np.percentile(everything, 90), 2.2, 6.0))
-            main.set_ylim(-min(top, 1.6), top)
-            beyond = int(np.count_nonzero(np.concatenate([everything, chi[np.isfinite(chi)]]) > top))
-            if beyond:
-                main.text(0.99, 0.03, f"{beyond} above", transform=main.transAxes, ha="right", fontsize=8, color=FAINT)
+                inside = np.where((y <= _PULL_TOP) & (y >= _PULL_LOW), y, np.nan)
+                main.errorbar(x, inside, yerr=error, fmt=f"-{mark}", ms=4.5, color=colour, label=name)
+                # What lies beyond is not lost: an arrowhead at the edge, with its value.
+                for place, value in zip(
+                    x[np.isnan(inside) & np.isfinite(y)], y[np.isnan(inside) & np.isfinite(y)], strict=True
+                ):
+                    edge = _PULL_TOP if value > 0 else _PULL_LOW
+                    main.plot(place, edge, "^" if value > 0 else "v", ms=6, color=colour, clip_on=False)
+                    side = -6 if name == "median" else 6
+                    main.annotate(
+                        f"{value:.1f}",
+                        (place, edge),
+                        (side, -3),
+                        textcoords="offset points",
+                        ha="right" if name == "median" else "left",
+                        va="top",
+                        fontsize=8,
+                        color=colour,
+                    )
+            main.set_ylim(_PULL_LOW, _PULL_TOP)
         handles, labels = pairs[0][0].get_legend_handles_labels()
         if handles:
             figure.legend(handles, labels, loc="outside lower center", ncols=3)
