@@ -169,17 +169,21 @@ class Matched:
         own = self.number("true_g1") + 1j * self.number("true_g2")
         if self.has("true_shear_g1", "true_shear_g2"):
             shear = self.number("true_shear_g1") + 1j * self.number("true_shear_g2")
-            own = (own + shear) / (1.0 + np.conj(shear) * own)
+            good = np.isfinite(own) & np.isfinite(shear)
+            own[~good] = np.nan
+            own[good] = (own[good] + shear[good]) / (1.0 + np.conj(shear[good]) * own[good])
         return np.column_stack([own.real, own.imag])
 
     def parameter(self, name: str, *place: int) -> tuple[F64, F64]:
-        """Return a fitted quantity (``g``, ``t``, ``pars``) at a place of its vector, and its error."""
+        """Return a fitted quantity (``g``, ``t``, ``pars``), or one place of its vector, and its error."""
         if self.model is None:
             return np.full(len(self), np.nan), np.full(len(self), np.nan)
         stem = f"meas_{self.model}_{name}"
-        values = self.number(stem)[(slice(None), *place)]
-        if self.has(f"{stem}_cov"):
-            variance = self.number(f"{stem}_cov")[(slice(None), *place, *place)]
+        values = self.number(stem)
+        if place:
+            values = values[:, place[0]]
+        if place and self.has(f"{stem}_cov"):
+            variance = self.number(f"{stem}_cov")[:, place[0], place[0]]
             error = np.sqrt(np.where(variance > 0.0, variance, np.nan))
         else:
             error = self.number(f"{stem}_err")
@@ -244,7 +248,7 @@ def read_matched(
         if cards[-1] != cards[0]:
             raise InputError(f"bands or zero point differ from those of {paths[0]}", file=path)
         tables.append(read_table(path))
-    names = [name for name in tables[0].dtype.names if all(name in table.dtype.names for table in tables)]
+    names = [name for name in tables[0].dtype.names or () if all(name in (t.dtype.names or ()) for t in tables)]
     dtype = [
         (name, np.result_type(*(t.dtype[name].base for t in tables)), tables[0].dtype[name].shape) for name in names
     ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 from astropy.table import Table
+from numpy.typing import NDArray
 
 from balrogutils.analysis.binning import even_edges
 from balrogutils.analysis.classes import confusion_matrix, input_row_efficiency
@@ -14,12 +16,14 @@ from balrogutils.analysis.efficiency import detection_efficiency
 from balrogutils.analysis.matched import Matched, Variable
 from balrogutils.analysis.shearbias import response_table
 from balrogutils.analysis.transfer import pull_statistics, transfer_function
+from balrogutils.metacal.shears import suffix
 
 __all__ = [
     "class_table",
     "detection_model",
     "efficiency_tables",
     "input_row_table",
+    "metacal_selection",
     "metacal_table",
     "pull_tables",
     "transfer_tables",
@@ -57,7 +61,7 @@ def detection_model(matched: Matched, *more: Variable, curve: str = "logistic") 
     )
 
 
-def _kinds(matched: Matched) -> dict[str, np.ndarray]:
+def _kinds(matched: Matched) -> dict[str, NDArray[np.bool_]]:
     return {"galaxies": matched.fitted & ~matched.star, "stars": matched.fitted & matched.star}
 
 
@@ -185,20 +189,45 @@ def input_row_table(matched: Matched) -> Table:
     return input_row_efficiency(kind[rows], matched.number("true_cat_row")[rows], matched.detected[rows])
 
 
-def metacal_table(matched: Matched, least_signal: float = 10.0, least_size: float = 0.5) -> Table:
-    """Return the metacal response above cuts of S/N and of T over that of the PSF, with the response of the cuts."""
+def metacal_selection(
+    matched: Matched, least_signal: float = 10.0, least_size: float = 0.5
+) -> Callable[[str], NDArray[np.bool_]]:
+    """Return the selection of galaxies by metacal's own columns, as `mean_response` asks for it.
+
+    Parameters
+    ----------
+    matched : Matched
+        With columns of metacal.
+    least_signal : float
+        S/N of the round fit.
+    least_size : float
+        T over that of the target PSF.
+
+    Notes
+    -----
+    Each type is cut on its own columns: the response of the selection is wrong otherwise (a bug of P 8.5). Clear
+    injections with a good fit alone are used; that does not depend on the type.
+    """
     shapes = matched.shapes()
-    base = matched.fitted & (matched.number("meas_mcal_flags_object") == 0)
+    base = matched.clear & matched.detected & (matched.number("meas_mcal_flags_object") == 0)
     psf = matched.number("meas_mcal_tpsf")
 
-    def select(kind: str) -> np.ndarray:
-        end = "" if kind == "noshear" else f"_{kind}"
+    def select(kind: str) -> NDArray[np.bool_]:
+        end = suffix(kind)
         signal, size = matched.number(f"meas_mcal_s2n_r{end}"), matched.number(f"meas_mcal_t{end}")
         good = base & np.isfinite(signal) & np.isfinite(size) & np.isfinite(psf)
         good[good] &= (signal[good] > least_signal) & (size[good] > least_size * psf[good])
-        return good & np.isfinite(shapes[kind]).all(axis=1)
+        # A shape that failed in one type is in none.
+        return good & np.all([np.isfinite(shape).all(axis=1) for shape in shapes.values()], axis=0)
 
-    table = response_table(shapes, select)
+    return select
+
+
+def metacal_table(matched: Matched, least_signal: float = 10.0, least_size: float = 0.5) -> Table:
+    """Return the metacal response above cuts of S/N and of T over that of the PSF, with the response of the cuts."""
+    shapes = matched.shapes()
     if not shapes:
+        table = response_table({})
         table.meta["note"] = "The matched catalogue has no metacal shapes."
-    return table
+        return table
+    return response_table(shapes, metacal_selection(matched, least_signal, least_size))

@@ -120,7 +120,7 @@ def map_figure(the_map: Any, title: str) -> Figure:
         middle = lon.ravel()[0]
         lon = (lon - middle + 180.0) % 360.0 - 180.0 + middle
         cells = PolyCollection(
-            np.stack([lon, lat], axis=-1),
+            list(np.stack([lon, lat], axis=-1)),
             array=values["efficiency"],
             cmap="cividis",
             clim=(0.0, 1.0),
