@@ -128,6 +128,8 @@ def test_a_mock_campaign_gives_back_what_it_was_made_with():
     assert got.high - got.low < 0.2
     # Masked injections are not in the fraction: one in fifty.
     assert model.injected == matched.clear.sum() < 0.99 * len(matched)
+    unseen = changed(matched, match_reason=np.where(np.arange(len(matched)) < 100, 4, matched.rows["match_reason"]))
+    assert unseen.clear.sum() == matched.clear[100:].sum()
     magnitudes = efficiency_tables(matched)["true i magnitude"]
     assert np.allclose(np.diff(magnitudes["low"]), 0.5)
     transfers = transfer_tables(matched)

@@ -22,6 +22,8 @@ __all__ = ["Matched", "Variable", "read_matched"]
 F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+_OTHER_FITS = {"mof", "mcal", "bfd", "psf"}
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -89,7 +91,8 @@ class Matched:
     def model(self) -> str | None:
         """Name of the model of the single fits, None where there are none."""
         found = [match[1] for match in (re.fullmatch(r"meas_([a-z]+)_flux_cov", name) for name in self._names) if match]
-        return min(found) if found else None
+        models = sorted(set(found) - _OTHER_FITS)
+        return models[0] if models else None
 
     @property
     def band(self) -> str:
@@ -105,7 +108,8 @@ class Matched:
 
         An injection on masked pixels cannot be found, and whether one on an original was found cannot be told.
         """
-        good = np.ones(len(self), bool)
+        # Larger reasons: no position, or no light in a detection band.
+        good = np.asarray(self.column("match_reason") <= Reason.TAKEN)
         if self.has("true_outcome"):
             good &= self.column("true_outcome") == 0
         if self.has("ambiguous"):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from balrogutils.report.style import (
     ACCENT,
@@ -241,4 +242,5 @@ def bias_figure(table: Table, title: str) -> Figure:
             axes.set_yticks(y, labels)
             axes.set_ylim(len(table) - 0.5, -0.5)
             axes.margins(x=0.25)
+            axes.xaxis.set_major_locator(MaxNLocator(4))
     return figure
