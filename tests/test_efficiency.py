@@ -77,6 +77,18 @@ def test_a_low_asymptote_is_not_reached():
     assert "stays below 50 %" in low.note
 
 
+def test_a_fall_that_is_not_resolved_is_said():
+    rng = np.random.default_rng(4)
+    magnitude = np.append(rng.uniform(18, 23, 200), [24.0, 24.1, 24.2])
+    found = np.append(rng.random(200) < 0.95, [False] * 3)
+    model = fit_detection(found, {"i": magnitude})
+    assert "steeper than these data tell (0 injections within it)." in model.note
+    # Anywhere from the last found to the first missed.
+    half = model.crossing(0.5)
+    assert half.low > 22.9
+    assert half.high < 24.1
+
+
 def test_input_that_makes_no_sense_is_refused():
     with pytest.raises(InputError, match="2 rows"):
         detection_efficiency([True], [21.0, 22.0], name="magnitude")

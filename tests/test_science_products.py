@@ -197,6 +197,14 @@ def test_notebook_tables_are_as_good_as_arrays():
         other = Matched(rows, matched.bands)
         assert np.array_equal(efficiency_tables(other)["true i magnitude"]["detected"], own["detected"])
         assert detection_model(other).note == detection_model(matched).note
+    # Parquet holds matrices flat.
+    flat = Table(matched.rows)
+    for name in ("meas_cm_flux_cov", "meas_cm_g_cov", "meas_cm_pars_cov"):
+        flat.replace_column(name, flat[name].reshape(len(flat), -1))
+    for got, want in zip(Matched(flat, matched.bands).flux("z"), matched.flux("z"), strict=True):
+        assert np.array_equal(got, want, equal_nan=True)
+    both = Matched(flat, matched.bands).parameter("pars", 1)[1], matched.parameter("pars", 1)[1]
+    assert np.array_equal(*both, equal_nan=True)
     with pytest.raises(InputError, match="no matched catalogue"):
         Matched(Table({"a": [1]}), ("i",))
     with pytest.raises(InputError, match="no column"):

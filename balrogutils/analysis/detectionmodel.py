@@ -249,6 +249,10 @@ class DetectionModel:
 
     def _sentence(self) -> str:
         counts = f"{self.detected} of {self.injected} injections detected"
+        within = self._in_the_fall()
+        end = (
+            "." if within >= FEWEST else f"; the fall is steeper than these data tell ({within} injections within it)."
+        )
         if not self.falls:
             return f"{counts}; the fraction does not fall with {self.names[0]}."
         half, most = self.crossing(0.5), self.crossing(0.9)
@@ -257,8 +261,16 @@ class DetectionModel:
             return f"{counts}; the fraction stays below 50 %, its asymptote is {self.theta[-1]:.2f}."
         text = f"{counts}; 50 % at {self.names[0]} = {half}{unit}"
         if not np.isfinite(most.value):
-            return f"{text}; 90 % is not reached, the asymptote is {self.theta[-1]:.2f}."
-        return f"{text}, 90 % at {most}{unit}."
+            return f"{text}; 90 % is not reached, the asymptote is {self.theta[-1]:.2f}{end}"
+        return f"{text}, 90 % at {most}{unit}{end}"
+
+    def _in_the_fall(self) -> int:
+        """Return how many injections lie where the fraction is between 5 and 95 % of its asymptote."""
+        part = self._problem
+        if part is None:
+            return 0
+        part_of = CURVES[self.curve].value(part.design @ self.theta[:-1])
+        return int((part.found + part.missed)[(part_of > 0.05) & (part_of < 0.95)].sum())
 
     def table(self) -> Table:
         """Return the parameters, one row each, with their 68.3 % profile intervals."""

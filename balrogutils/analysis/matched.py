@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -87,6 +88,20 @@ class Matched:
         values = self.column(name).astype(np.float64)
         return np.where(values <= -9999.0, np.nan, values)
 
+    def _variances(self, name: str) -> F64:
+        """Return the diagonals [n, k] of covariance matrices; Parquet holds them flat, FITS a single number as none."""
+        values = self.number(name)
+        if values.ndim == 1:
+            return values[:, None]
+        if values.ndim == 2:
+            side = math.isqrt(values.shape[1])
+            return np.asarray(values[:, :: side + 1])
+        return np.asarray(np.diagonal(values, axis1=1, axis2=2))
+
+    def _vectors(self, name: str) -> F64:
+        values = self.number(name)
+        return values[:, None] if values.ndim == 1 else values
+
     @property
     def model(self) -> str | None:
         """Name of the model of the single fits, None where there are none."""
@@ -149,11 +164,13 @@ class Matched:
         if band not in self.bands or self.model is None:
             return out, error
         number, star = self.bands.index(band), self.star
-        variance = self.column(f"meas_{self.model}_flux_cov")[:, number, number]
+        variance = self._variances(f"meas_{self.model}_flux_cov")[:, number]
         good = np.isfinite(variance) & (variance > 0.0)
         error[good] = np.sqrt(variance[good])
-        out = np.where(star, self.number("meas_psf_flux")[:, number], self.number(f"meas_{self.model}_flux")[:, number])
-        return out, np.where(star, self.number("meas_psf_flux_err")[:, number], error)
+        out = np.where(
+            star, self._vectors("meas_psf_flux")[:, number], self._vectors(f"meas_{self.model}_flux")[:, number]
+        )
+        return out, np.where(star, self._vectors("meas_psf_flux_err")[:, number], error)
 
     def magnitude(self, band: str) -> F64:
         """Return measured magnitudes, NaN for a flux that is not positive."""
@@ -187,7 +204,7 @@ class Matched:
         if place:
             values = values[:, place[0]]
         if place and self.has(f"{stem}_cov"):
-            variance = self.number(f"{stem}_cov")[:, place[0], place[0]]
+            variance = self._variances(f"{stem}_cov")[:, place[0]]
             error = np.sqrt(np.where(variance > 0.0, variance, np.nan))
         else:
             error = self.number(f"{stem}_err")
