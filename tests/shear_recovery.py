@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import galsim
@@ -11,7 +14,14 @@ from metacal_stamps import FINE, drawn
 from simulated_stamps import galsim_wcs
 
 from balrogutils.analysis.response import Bias, mean_response, pair_bias
-from balrogutils.fitting.observation import LocalWCS, Observation
+from balrogutils.fitting.galaxy import fit_galaxy
+from balrogutils.fitting.models import model
+from balrogutils.fitting.observation import LocalWCS, Observation, stack
+from balrogutils.fitting.psffit import PSFOptions, fit_psf
+from balrogutils.fitting.rendering import model_pixels
+from balrogutils.fitting.scene import Scene, single_links
+from balrogutils.fitting.solver import LMOptions
+from balrogutils.metacal.holes import FillRules, fill_holes, symmetric
 from balrogutils.metacal.images import MetacalOptions
 from balrogutils.metacal.measure import MeasureOptions, measure
 
@@ -41,6 +51,55 @@ def _epochs(random: np.random.Generator, count: int, off_centre: bool) -> list[_
     return out
 
 
+def _holes(random: np.random.Generator) -> np.ndarray:
+    """Bad pixels of one stamp: a bad column, a star's trail or a cosmic ray, anywhere, or two of them.
+
+    Made symmetric it is not more than the tenth of a stamp beyond which epochs are dropped.
+    """
+    row, col = np.indices((SIDE, SIDE))
+    while True:
+        bad = np.zeros((SIDE, SIDE), bool)
+        for kind in random.choice(["column", "trail", "cosmic ray"], random.integers(1, 3)):
+            y, x = random.uniform(0, SIDE, 2)
+            if kind == "column":
+                bad |= col == int(x)
+            elif kind == "trail":
+                bad |= (np.abs(col - x) < 1.0) & (np.abs(row - y) < random.uniform(5, 12))
+            else:
+                angle = random.uniform(0, math.pi)
+                along = (col - x) * math.cos(angle) + (row - y) * math.sin(angle)
+                across = (col - x) * math.sin(angle) - (row - y) * math.cos(angle)
+                bad |= (np.abs(along) < random.uniform(3, 8)) & (np.abs(across) < 0.7)
+        if bad.any() and symmetric(bad).mean() <= 0.1:
+            return bad
+
+
+def _mended(
+    epochs: Sequence[Observation], bad: Sequence[np.ndarray], noise: np.random.Generator, *, with_model: bool
+) -> list[Observation]:
+    """Return the stamps as block 256 has them: what is bad filled with a fit to the rest, and noise."""
+    spoiled = [
+        replace(one, image=np.where(hole, 1e6, one.image), weight=np.where(hole, 0.0, one.weight))
+        for one, hole in zip(epochs, bad, strict=True)
+    ]
+    models = _fitted(spoiled) if with_model else [None] * len(spoiled)
+    return [
+        fill_holes(one, noise, model=own, rules=FillRules()).observation
+        for one, own in zip(spoiled, models, strict=True)
+    ]
+
+
+def _fitted(epochs: Sequence[Observation]) -> Sequence[np.ndarray | None]:
+    """Return images of an exponential fit to all epochs; none where the fit failed, as in a catalogue."""
+    psfs = np.array([fit_psf(one.psf, one.wcs, PSFOptions("coellip", 3)).mixture for one in epochs])
+    data = stack([epochs])
+    fit = fit_galaxy(data, psfs, model("exp"), None, [np.array([0.0, 0.0, 0.0, 0.0, 0.5, 1000.0])], LMOptions())
+    if fit.flags:
+        return [None] * len(epochs)
+    drawn = model_pixels(Scene(data, [model("exp")], single_links(data, psfs), [None]), fit.pars)
+    return drawn.reshape(len(epochs), SIDE, SIDE)
+
+
 def quartet(
     number: int,
     *,
@@ -49,13 +108,16 @@ def quartet(
     epochs: int = 1,
     spread: float = 0.15,
     psf_target: str = "gauss",
+    holes: str | None = None,
 ) -> list[Any]:
     """Return the rows of one galaxy sheared by + and -, and of its 90 degrees turned twin.
 
-    The four share PSFs and positions, and each pair its noise. Without noise the weight is that of S/N 10^5.
+    The four share PSFs, positions and holes, and each pair its noise. Without noise the weight is that of S/N 10^5.
+    Holes are filled with a ``model`` and noise, or with ``noise`` alone.
     """
     random = np.random.default_rng([6, number])
     seen = _epochs(random, epochs, off_centre)
+    bad = [_holes(np.random.default_rng([8, number, k])) for k in range(epochs)]
     place = random.uniform(-0.05, 0.05, 2) if off_centre else np.zeros(2)
     radius = random.uniform(0.35, 0.7)
     g = random.normal(0, spread, 2)
@@ -79,6 +141,8 @@ def quartet(
                 sigma = np.sqrt((clean.image**2).sum() * epochs) / (s2n or 1e5)
                 image = clean.image + (noise.normal(0, sigma, clean.image.shape) if s2n else 0.0)
                 observed.append(Observation(image, np.full(image.shape, sigma**-2), wcs, clean.psf))
+            if holes:
+                observed = _mended(observed, bad, noise, with_model=holes == "model")
             options = MeasureOptions(images=MetacalOptions(psf_target, fixnoise=s2n is not None), estimators=("wmom",))
             rows.append(measure([observed], options, noise)[0])
     return rows
