@@ -223,9 +223,10 @@ def test_ngmix_finds_the_same(model, psf, priors):
     assert len(found.good) == 3
     assert found.sound, str(found)
     for one in found.good:
-        # Those of g hold a curvature of the shape prior that ngmix leaves out.
+        # Those of g hold a curvature of the shape prior that ngmix leaves out; where fracdev has bounds, ngmix mixes
+        # up the errors of all parameters.
         others = [k for k, name in enumerate(names) if name not in ("g1", "g2")]
-        if model != "bd":
+        if model not in ("bdf", "bd"):
             assert one.errors[1][others] == pytest.approx(one.errors[0][others], rel=0.02)
 
 

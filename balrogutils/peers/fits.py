@@ -117,7 +117,7 @@ def fit_with(fitter: Any, seen: Any, starts: Sequence[F64], dof: int) -> tuple[F
         try:
             with quiet():
                 result = fitter.go(obs=seen, guess=start.copy())
-        except load_ngmix().module.GMixRangeError:
+        except load_ngmix().module.gexceptions.NGmixBaseException:
             flags = int(FitFlag.GMIX_RANGE_ERROR)
             continue
         nfev += max(int(result["nfev"]), 0) if "nfev" in result else 0
@@ -194,7 +194,7 @@ def fit_psf(psf: PSFStamp, wcs: LocalWCS, options: PSFOptions, random: np.random
         try:
             with quiet():
                 result = fitter.go(obs=seen, guess=guesser(obs=seen))
-        except ngmix.GMixRangeError:
+        except ngmix.gexceptions.NGmixBaseException:
             found = psf_result(FitFlag.GMIX_RANGE_ERROR, nothing, psf, wcs)
             continue
         flags = flags_of(result)

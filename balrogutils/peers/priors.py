@@ -16,7 +16,7 @@ __all__ = ["joint_prior"]
 
 
 class _Number:
-    """A prior of one number that ngmix does not have or cannot use, or none at all."""
+    """A prior of one number that ngmix does not have, or none at all."""
 
     bounds = None
 
@@ -78,10 +78,10 @@ def _number(prior: Prior | None, rng: np.random.RandomState) -> Any:
         return priors.FlatPrior(prior.low, prior.high, rng=rng)
     if isinstance(prior, TwoSidedErf):
         return priors.TwoSidedErf(prior.low, prior.width_low, prior.high, prior.width_high, rng=rng)
-    if isinstance(prior, Normal) and not np.any(np.isfinite(prior.support)):
-        return priors.Normal(prior.mean, prior.sigma, rng=rng)
-    # One with ends too: the bounded fits of ngmix 2.4 count the columns that SciPy's MINPACK sorts from 1, and SciPy
-    # from 0, so that their covariances are those of other parameters. An impossible value is refused either way.
+    if isinstance(prior, Normal):
+        # Refusing what is beyond the ends would leave MINPACK with infinities that it steps into again and again.
+        ends = [end if math.isfinite(end) else None for end in prior.support]
+        return priors.Normal(prior.mean, prior.sigma, rng=rng, bounds=None if ends == [None, None] else ends)
     return _Number(prior)
 
 
