@@ -149,6 +149,7 @@ def bare(
 def main(words: list[str]) -> None:
     """Print the table."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("balrogutils").setLevel(logging.WARNING)
     count = int(words[0]) if words else 600
     settings = Injection.model_validate(
         {
