@@ -252,6 +252,7 @@ def memory(place: Path, count: int) -> None:
 def main() -> None:
     """Do what the command line asks for."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("balrogutils").setLevel(logging.WARNING)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("objects", nargs="?", type=int, default=600)
     parser.add_argument("--processes", type=int, help="compare so many processes with one")

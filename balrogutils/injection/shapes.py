@@ -12,12 +12,12 @@ import numpy as np
 from balrogutils.errors import InjectionError
 from balrogutils.injection import profiles
 from balrogutils.injection.galsimtypes import GalSimObjects
-from balrogutils.injection.medsstamps import MedsStamps
 from balrogutils.injection.planning import plan_bands
 from balrogutils.injection.spectra import passband, through
 from balrogutils.randomness import seed32
 
 if TYPE_CHECKING:
+    from balrogutils.injection.medsstamps import MedsStamps
     from balrogutils.settings.injection import Injection
 
 __all__ = ["Shapes", "table_profile"]
@@ -53,6 +53,8 @@ class Shapes:
 
     @cached_property
     def _meds(self) -> MedsStamps:
+        from balrogutils.injection.medsstamps import MedsStamps
+
         section = self._settings.input.meds_catalog
         assert section is not None  # as for COSMOS
         return MedsStamps(section, self._base, self._tile)

@@ -11,7 +11,6 @@ import numpy as np
 from balrogutils.errors import InputError
 from balrogutils.injection.catalogs import Catalog, sane_rows
 from balrogutils.injection.sources.columns import Columns
-from balrogutils.injection.spectra import mean_wavelength, passband, through
 from balrogutils.settings.sources import CosmosCatalog
 
 if TYPE_CHECKING:
@@ -117,6 +116,8 @@ def _seen(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return fluxes (zero point 30) and mean wavelengths (nm) of every galaxy; NaN where its spectrum ends."""
     import galsim
+
+    from balrogutils.injection.spectra import mean_wavelength, passband, through
 
     assert section.bandpass is not None  # checked when the settings were read
     passes = {band: passband(section.bandpass, base, band) for band in bands}

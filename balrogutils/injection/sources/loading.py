@@ -8,11 +8,19 @@ from typing import Any
 
 from balrogutils.errors import InputError
 from balrogutils.injection.catalogs import Catalog
-from balrogutils.injection.sources import cosmos, desstars, meds, ngmix, tables
+from balrogutils.injection.sources import cosmos, desstars, ngmix, tables
 from balrogutils.settings.injection import Injection
-from balrogutils.settings.sources import INJ_TYPES
+from balrogutils.settings.sources import INJ_TYPES, MedsCatalog
 
 __all__ = ["READERS", "load"]
+
+
+def _read_meds(section: MedsCatalog, base: Path, tile: str, bands: Sequence[str]) -> Catalog:
+    # The kernels of MEDS files take a second to import: only who has such objects waits for them.
+    from balrogutils.injection.sources import meds
+
+    return meds.read(section, base, tile, bands)
+
 
 READERS: dict[str, Callable[[Any, Path, str, Sequence[str]], Catalog]] = {
     "ngmixGalaxy": ngmix.read,
@@ -20,7 +28,7 @@ READERS: dict[str, Callable[[Any, Path, str, Sequence[str]], Catalog]] = {
     "tableGalaxy": tables.read_galaxies,
     "tableStar": tables.read_stars,
     "COSMOSGalaxy": cosmos.read,
-    "MEDSGalaxy": meds.read,
+    "MEDSGalaxy": _read_meds,
 }
 
 

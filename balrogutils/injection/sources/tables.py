@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from balrogutils.injection.catalogs import Catalog, sane_rows
 from balrogutils.injection.profiles import bulge_disk_radius
 from balrogutils.injection.sources.columns import Columns
-from balrogutils.injection.spectra import colours
 from balrogutils.settings.sources import GalaxyTable, StarTable
 
 __all__ = ["quantised", "read_galaxies", "read_stars"]
@@ -98,6 +97,9 @@ def _light(
     """Return the fluxes of the table, or those of the spectra it names, and what these add to the shapes."""
     if section.seds is None:
         return _Light(shape, table.fluxes(bands))
+    # GalSim takes most of a second to import: only who has spectra waits for it.
+    from balrogutils.injection.spectra import colours
+
     seds, bandpass = section.seds, section.bandpass
     assert bandpass is not None  # checked when the settings were read
     given = table.fluxes((seds.mag_band,))[seds.mag_band]
