@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from balrogutils.randomness import stream
 from balrogutils.settings.galsection import LENSING, GalItem
 from balrogutils.settings.injection import Injection
 
-__all__ = ["UNITS", "make_plan", "plan_bands", "read_plan"]
+__all__ = ["UNITS", "make_plan", "plan_bands", "plan_digest", "read_plan"]
 
 log = logging.getLogger(__name__)
 
@@ -279,3 +280,20 @@ def read_plan(path: str | os.PathLike[str]) -> NDArray[Any]:
 def plan_bands(plan: NDArray[Any]) -> tuple[str, ...]:
     """Return the bands a plan has fluxes for."""
     return tuple(name.removeprefix("flux_") for name in plan.dtype.names or () if name.startswith("flux_"))
+
+
+def plan_digest(plan: NDArray[Any], band: str) -> str:
+    """Return a digest of what a plan says of one band: of all its columns but the fluxes of the others."""
+    whole = hashlib.sha256()
+    others = {f"{kind}_{other}" for kind in ("flux", "extinction") for other in plan_bands(plan) if other != band}
+    for name in plan.dtype.names or ():
+        if name in others:
+            continue
+        values = plan[name]
+        # A text is as wide as the longest in its table.
+        texts = values.dtype.kind in "SU"
+        body = (
+            "\n".join(np.char.strip(values.astype(str))).encode() if texts else np.ascontiguousarray(values).tobytes()
+        )
+        whole.update(name.encode() + b"\0" + body + b"\0")
+    return whole.hexdigest()[:32]
