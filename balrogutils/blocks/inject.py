@@ -60,7 +60,7 @@ def plan(context: Context) -> None:
         types = [item.type for item in settings.gal.items if not item.native]
         try:
             catalogs = {name: load(name, settings, root, context.tile, bands) for name in types}
-            step.read(*settings.files(root, context.tile))
+            step.read(*settings.files(root, context.tile, bands))
             masked = _masks(context, bands, step) if settings.image.avoid.masked else None
             rows = make_plan(settings, catalogs, geometry, bands, seed, realization, root, masked)
         except BalrogError as error:

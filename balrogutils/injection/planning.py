@@ -28,7 +28,7 @@ __all__ = ["UNITS", "make_plan", "plan_bands", "plan_digest", "read_plan"]
 
 log = logging.getLogger(__name__)
 
-UNITS = {"ra": "deg", "dec": "deg", "rotation": "deg", "T": "arcsec2", "r50_arcsec": "arcsec"}
+UNITS = {"ra": "deg", "dec": "deg", "rotation": "deg", "T": "arcsec2", "r50_arcsec": "arcsec", "stamp_reach": "arcsec"}
 """Units of the plan's columns; fluxes are counts at zero point 30."""
 
 _TYPE_WIDTH = len("ngmixGalaxy")
@@ -283,11 +283,12 @@ def plan_bands(plan: NDArray[Any]) -> tuple[str, ...]:
 
 
 def plan_digest(plan: NDArray[Any], band: str) -> str:
-    """Return a digest of what a plan says of one band: of all its columns but the fluxes of the others."""
+    """Return a digest of what a plan says of one band: of all its columns but those that are the same of other bands."""
     whole = hashlib.sha256()
-    others = {f"{kind}_{other}" for kind in ("flux", "extinction") for other in plan_bands(plan) if other != band}
-    for name in plan.dtype.names or ():
-        if name in others:
+    names, others = plan.dtype.names or (), set(plan_bands(plan)) - {band}
+    for name in names:
+        stem, _, last = name.rpartition("_")
+        if last in others and f"{stem}_{band}" in names:
             continue
         values = plan[name]
         # A text is as wide as the longest in its table.
