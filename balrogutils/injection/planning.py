@@ -283,7 +283,7 @@ def plan_bands(plan: NDArray[Any]) -> tuple[str, ...]:
 
 
 def plan_digest(plan: NDArray[Any], band: str) -> str:
-    """Return a digest of what a plan says of one band: of all its columns but those that are the same of other bands."""
+    """Return a digest of what a plan says of one band: of all its columns but those that belong to another band."""
     whole = hashlib.sha256()
     names, others = plan.dtype.names or (), set(plan_bands(plan)) - {band}
     for name in names:
@@ -291,10 +291,10 @@ def plan_digest(plan: NDArray[Any], band: str) -> str:
         if last in others and f"{stem}_{band}" in names:
             continue
         values = plan[name]
-        # A text is as wide as the longest in its table.
-        texts = values.dtype.kind in "SU"
-        body = (
-            "\n".join(np.char.strip(values.astype(str))).encode() if texts else np.ascontiguousarray(values).tobytes()
-        )
+        if values.dtype.kind in "SU":
+            # A text is as wide as the longest in its table.
+            body = "\n".join(np.char.strip(values.astype(str))).encode()
+        else:
+            body = values.astype(values.dtype.newbyteorder("<")).tobytes()
         whole.update(name.encode() + b"\0" + body + b"\0")
     return whole.hexdigest()[:32]
