@@ -83,6 +83,17 @@ class Job:
             "match": lambda: tree.match,
         }[self.step]()
 
+    def outlives(self, other: Job) -> bool:
+        """Whether what this job made stays right when `other`, which it needs, is done again by itself.
+
+        A plan is made again when a band is added, and what it says of the other bands stays the same, unless positions
+        go by the masks of all bands. What else can change a plan, files and settings, the injection has among its own
+        needs; `balrogutils.blocks.inject.truth` compares.
+        """
+        if (self.step, other.step) != ("inject", "plan"):
+            return False
+        return not self.context.injection.image.avoid.masked
+
     def open(self, config: Mapping[str, Any], seeds: Mapping[str, int] | None = None) -> Step:
         """Return the step as it is done: what it reads must be as earlier steps of the tile left it.
 
@@ -210,12 +221,11 @@ def _files(job: Job) -> list[Path]:
         return [etc / name for name in ("Y3A2_v2_sex.config", "balrog_sex.param", "gauss_3.0_7x7.conv")]
     if job.step == "meds":
         return [here.desmeds_file]
-    if job.step == "plan":
+    if job.step in ("plan", "inject"):
         settings = here.injection
         bands = settings.bands(here.bands, here.galsim_file)
-        return [here.galsim_file, *settings.files(here.site.base, here.tile, bands)]
-    if job.step == "inject":
-        return [here.galsim_file]
+        own = tuple(band for band in bands if job.band in (None, band))
+        return [here.galsim_file, *settings.files(here.site.base, here.tile, own)]
     if job.step in FIT_CONFIGS:
         return [here.fit_file(job.step)]
     return []

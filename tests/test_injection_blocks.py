@@ -299,8 +299,10 @@ def test_truth_refuses_outcomes_of_another_plan(tmp_path):
     context.tree.manifest("plan").unlink()
     with fitsio.FITS(str(context.tree.plan), "rw", clobber=True) as fits:
         fits.write_table(rows, extname="PLAN")
-    with pytest.raises(InjectionError, match="not those of the truth"):
+    with pytest.raises(InjectionError, match="not what the plan says now") as caught:
         truth(context)
+    assert caught.value.where["band"] == "g"
+    assert "--band g" in caught.value.remedy
 
 
 def test_what_is_missing_is_named(tmp_path):

@@ -16,8 +16,10 @@ from injection_tile import MAGZP, chip_name, configuration, make_tile
 from balrogutils.blocks.inject import inject, plan, truth
 from balrogutils.context import Context
 from balrogutils.fitsfile import read_image, read_table
+from balrogutils.graph import Job
 from balrogutils.injection import drawing
 from balrogutils.injection.flags import ChipFlag
+from balrogutils.injection.planning import _dtype, plan_digest
 from balrogutils.randomness import stream
 
 INPUTS = Path(__file__).resolve().parents[1] / "inputs"
@@ -107,6 +109,29 @@ def test_realizations_bands_and_order_change_nothing_of_what_was_there(tmp_path)
     for chip in MAGZP:
         name = chip_name("g", chip)
         assert same(first.tree.nullwt("g", name), alone.tree.nullwt("g", name))
+
+
+def test_a_digest_of_a_plan_is_of_one_band():
+    rows = np.zeros(3, _dtype("gr", model_width=8))
+    rows["model"], rows["flux_g"], rows["flux_r"] = "exp", 5.0, 7.0
+    alone = np.zeros(3, _dtype("g"))
+    for name in alone.dtype.names:
+        alone[name] = rows[name]
+    digest = plan_digest(rows, "g")
+    assert digest == plan_digest(alone, "g") != plan_digest(rows, "r")
+    for name, same_for in (("flux_r", "g"), ("extinction_g", "r"), ("ra", ""), ("noise_key", ""), ("inj_type", "")):
+        changed = rows.copy()
+        changed[name][1] = "x" if name == "inj_type" else 1
+        assert [band for band in "gr" if plan_digest(changed, band) == plan_digest(rows, band)] == list(same_for)
+
+
+@pytest.mark.parametrize("avoid", [{}, {"masked": True}])
+def test_an_injection_outlives_a_plan_made_again_unless_it_goes_by_all_masks(tmp_path, avoid):
+    context = make_tile(tmp_path, INPUTS, configuration(avoid=avoid), ("g",))
+    job, before = Job("inject", context, "g"), Job("plan", context)
+    assert job.outlives(before) is not bool(avoid)
+    assert not Job("truth", context).outlives(before)
+    assert not job.outlives(Job("prep", context.at(None), "g"))
 
 
 def test_noise_of_exposures_bands_and_realizations_is_uncorrelated():

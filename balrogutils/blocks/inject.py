@@ -13,11 +13,11 @@ from balrogutils.archive.geometry import Geometry
 from balrogutils.blocks.recipe import recipe_of, settings_of
 from balrogutils.context import Context
 from balrogutils.errors import BalrogError, InjectionError
-from balrogutils.fitsfile import Table, read_table, write_tables
+from balrogutils.fitsfile import Table, read_header, read_table, write_tables
 from balrogutils.graph import Job
 from balrogutils.injection import audit
 from balrogutils.injection.flags import OUTCOME_UNITS, ChipFlag
-from balrogutils.injection.planning import UNITS, make_plan, plan_bands, read_plan
+from balrogutils.injection.planning import UNITS, make_plan, plan_bands, plan_digest, read_plan
 from balrogutils.injection.sources.loading import load
 from balrogutils.injection.truth import truth_table
 from balrogutils.parquetfile import write_parquet
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["inject", "plan", "truth"]
 
 _log = logging.getLogger(__name__)
+
+# Card of a band's outcome: digest of the plan's rows as this band has them.
+_PLAN_CARD = "PLANSUM"
 
 
 def plan(context: Context) -> None:
@@ -128,7 +131,7 @@ def inject(context: Context, band: str) -> None:
             step.read(*read)
             step.wrote(*wrote)
         table = np.concatenate(outcomes)
-        write_tables(tree.outcome(band), [Table("CHIPS", table, OUTCOME_UNITS)])
+        write_tables(tree.outcome(band), [Table("CHIPS", table, OUTCOME_UNITS, {_PLAN_CARD: plan_digest(rows, band)})])
         step.wrote(tree.outcome(band))
         drawn = len(np.unique(table["bal_id"]))
         counts = {flag.name.lower(): int(np.sum((table["flags"] & flag) != 0)) for flag in ChipFlag if flag.name}
@@ -161,6 +164,15 @@ def truth(context: Context) -> None:
         bands = plan_bands(rows)
         step.read(*(tree.outcome(band) for band in bands))
         outcomes = {band: read_table(tree.outcome(band), "CHIPS") for band in bands}
+        for band in bands:
+            if read_header(tree.outcome(band), "CHIPS").get(_PLAN_CARD) != plan_digest(rows, band):
+                raise InjectionError(
+                    "what was injected into a band is not what the plan says now",
+                    tile=context.tile,
+                    band=band,
+                    file=tree.outcome(band),
+                    remedy=f"run balrog inject {context.tile} -r {context.realization} --band {band}",
+                )
         try:
             table, chips = truth_table(rows, outcomes)
             audit.require(audit.check_truth(table, chips))

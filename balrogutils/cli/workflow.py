@@ -63,6 +63,9 @@ _OBEYED_BY = {
     "match_fits": frozenset(("match",)),
 }
 
+# Steps of one band that nothing of the other bands goes into.
+_ALONE = frozenset(("prep", "coadd", "inject"))
+
 
 class Run:
     """One invocation of Snakemake.
@@ -127,13 +130,21 @@ class Run:
         os.environ[TOKEN] = token
         relay_sigterm()
 
-    def options(self, step: str) -> str:
-        """Return the options that give a step the user's settings, those it obeys and no others.
+    def options(self, step: str) -> Callable[[Any], str]:
+        """Return what gives the options of a step: the user's settings, those it obeys and no others.
 
         All of one job's settings travel on its command line, so that a job means the same wherever it runs.
         """
-        obeyed = {key: value for key, value in self._kept.items() if step in _OBEYED_BY.get(key, (step,))}
-        return " ".join(f"--set {shlex.quote(f'{key}={value}')}" for key, value in obeyed.items())
+
+        def chosen(wildcards: Any) -> str:
+            obeyed = {key: value for key, value in self._kept.items() if step in _OBEYED_BY.get(key, (step,))}
+            band = getattr(wildcards, "band", None)
+            if "bands" in obeyed and step in _ALONE and band is not None:
+                # Another band of the tile, added later, is no change of this one.
+                obeyed["bands"] = band
+            return " ".join(f"--set {shlex.quote(f'{key}={value}')}" for key, value in obeyed.items())
+
+        return chosen
 
     def has(self, *bits: int) -> bool:
         """Return whether the mode has any of these bits."""
@@ -178,13 +189,17 @@ class Run:
         """Return the pattern of a step's log."""
         return self._pattern("log", step, band)
 
-    def needs(self, step: str, band: str | None = None) -> Callable[[Any], list[str]]:
+    def needs(self, step: str, band: str | None = None) -> Callable[[Any], list[Any]]:
         """Return the input function of a step: predecessors' manifests and the configuration files it obeys."""
+        # Snakemake is there when it asks; nothing else waits for it.
+        from snakemake.io import ancient
 
-        def inputs(wildcards: Any) -> list[str]:
+        def inputs(wildcards: Any) -> list[Any]:
             context = self._context(wildcards.tile, _realization(wildcards.where))
-            before, files = needs(Job(step, context, band or getattr(wildcards, "band", None)))
-            return [*(str(job.manifest) for job in before), *map(str, files)]
+            job = Job(step, context, band or getattr(wildcards, "band", None))
+            before, files = needs(job)
+            manifests = [ancient(str(one.manifest)) if job.outlives(one) else str(one.manifest) for one in before]
+            return [*manifests, *map(str, files)]
 
         return inputs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ from balrogutils.settings.injection import Injection
 if TYPE_CHECKING:
     import galsim
 
-__all__ = ["UNITS", "make_plan", "plan_bands", "read_plan"]
+__all__ = ["UNITS", "make_plan", "plan_bands", "plan_digest", "read_plan"]
 
 log = logging.getLogger(__name__)
 
@@ -320,3 +321,21 @@ def read_plan(path: str | os.PathLike[str]) -> NDArray[Any]:
 def plan_bands(plan: NDArray[Any]) -> tuple[str, ...]:
     """Return the bands a plan has fluxes for."""
     return tuple(name.removeprefix("flux_") for name in plan.dtype.names or () if name.startswith("flux_"))
+
+
+def plan_digest(plan: NDArray[Any], band: str) -> str:
+    """Return a digest of what a plan says of one band: of all its columns but those that belong to another band."""
+    whole = hashlib.sha256()
+    names, others = plan.dtype.names or (), set(plan_bands(plan)) - {band}
+    for name in names:
+        stem, _, last = name.rpartition("_")
+        if last in others and f"{stem}_{band}" in names:
+            continue
+        values = plan[name]
+        if values.dtype.kind in "SU":
+            # A text is as wide as the longest in its table.
+            body = "\n".join(np.char.strip(values.astype(str))).encode()
+        else:
+            body = values.astype(values.dtype.newbyteorder("<")).tobytes()
+        whole.update(name.encode() + b"\0" + body + b"\0")
+    return whole.hexdigest()[:32]
