@@ -21,6 +21,8 @@ COLUMNS = {
     "06": {"knots"},
     "07": {"cosmos_index"},
     "08": {"cosmos_index"},
+    "17": {"bulge_sed", "disk_sed", "redshift", "wavelength_g", "bulge_fraction", "bulge_fraction_g"},
+    "18": {"cosmos_index", "wavelength_g"},
     "16": {"stamp_reach", "stamp_snr", "stamp_masked", "stamp_slot_g", "stamp_error_g"},
 }
 ALWAYS = {"bal_id", "inj_type", "number", "cat_row", "cat_id", "ra", "dec", "rotation", "shear_g1", "shear_g2"}

@@ -17,11 +17,12 @@ from balrogutils.measurement.catalogue import Rows
 from balrogutils.measurement.chunks import Chunk, Run, collate, partition, run_chunks
 from balrogutils.measurement.medsource import MedsSource
 from balrogutils.measurement.objectfitter import ObjectRun
+from balrogutils.peers.installed import engine_versions
 from balrogutils.products import Step
 from balrogutils.settings.corrected import CorrectedRun
 from balrogutils.settings.fits import FitRun
 
-__all__ = ["Work", "fit_catalogue", "neighbour_models", "one_by_one"]
+__all__ = ["Work", "fit_catalogue", "meds_files", "model_catalogue", "neighbour_models", "one_by_one"]
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +39,14 @@ class Work(NamedTuple):
     models: Path | None = None
 
 
-def _meds(context: Context, bands: Sequence[str]) -> dict[str, Path]:
+def meds_files(context: Context, bands: Sequence[str]) -> dict[str, Path]:
+    """Return the MEDS file of each band.
+
+    Raises
+    ------
+    ProductError
+        When one is not there.
+    """
     files = {band: context.tree.meds(band) for band in bands}
     for band, file in files.items():
         if not file.is_file():
@@ -53,7 +61,15 @@ def _meds(context: Context, bands: Sequence[str]) -> dict[str, Path]:
 
 
 def neighbour_models(context: Context, step: Step, settings: CorrectedRun) -> Path | None:
-    """Return the catalogue of models of all objects, which the step reads; None where the run wants none.
+    """Return the catalogue of `model_catalogue`, which the step reads."""
+    models = model_catalogue(context, settings)
+    if models is not None:
+        step.read(models)
+    return models
+
+
+def model_catalogue(context: Context, settings: CorrectedRun) -> Path | None:
+    """Return the catalogue of models of all objects; None where the run wants none.
 
     Raises
     ------
@@ -70,7 +86,6 @@ def neighbour_models(context: Context, step: Step, settings: CorrectedRun) -> Pa
             file=models.product,
             remedy=f"run block {models.bit} first",
         )
-    step.read(models.product)
     return models.product
 
 
@@ -106,20 +121,23 @@ def fit_catalogue(
     Raises
     ------
     ConfigError
-        The configuration wants a band that the tile does not have.
+        The configuration wants a band that the tile does not have, or an engine that cannot be used.
     ProductError
         A MEDS file is missing or damaged, or the bands hold different objects.
     FitError
         A fitting process died; what is finished is reused by the next run.
     """
     job, tree = Job(kind, context), context.tree
+    versions = engine_versions(settings.engine, context.fit_file(kind))
     bands = settings.bands(context.bands)
-    meds = _meds(context, bands)
-    config = {kind: settings.model_dump(mode="json"), "bands": list(bands)}
+    meds = meds_files(context, bands)
+    config = {kind: settings.model_dump(mode="json"), "bands": list(bands), **versions}
     seeds = {"global_seed": settings.global_seed}
     with job.open(config, seeds) as step:
         step.read(context.fit_file(kind), *meds.values())
-        inputs = {band: step.digest(file) for band, file in meds.items()}
+        for name, version in versions.items():
+            step.used(name, version)
+        inputs = {band: step.digest(file) for band, file in meds.items()} | versions
         run, units, number, finish, models = work(step, meds)
         if models is not None:
             inputs["models"] = step.digest(models)

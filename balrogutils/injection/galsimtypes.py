@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from balrogutils.errors import ConfigError, did_you_mean
+from balrogutils.injection.catalogs import ZERO_POINT
 from balrogutils.randomness import seed32
 from balrogutils.settings.galsection import LENSING
 
@@ -44,14 +45,26 @@ class GalSimObjects:
     def __init__(self, settings: Injection, base: Path, tile: str, realization: str, seed: int) -> None:
         self._settings, self._root, self._tile, self._seed = settings, base, tile, seed
         self._realization = realization
+        self._bases: dict[tuple[str, ...], dict[str, Any]] = {}
         self._items = {item.type if not item.native else item.label: item for item in settings.gal.items}
 
-    @cached_property
-    def _prepared(self) -> dict[str, Any]:
+    def _prepared(self, bands: tuple[str, ...]) -> dict[str, Any]:
+        if bands not in self._bases:
+            self._bases[bands] = self._prepare(bands)
+        return self._bases[bands]
+
+    def _prepare(self, bands: tuple[str, ...]) -> dict[str, Any]:
         import galsim.config
         import galsim.des
 
         base: dict[str, Any] = {"input": copy.deepcopy(self._settings.galsim_inputs(self._root))}
+        nested = dict.fromkeys(name for item in self._items.values() for name in item.nested)
+        if nested:
+            # Makes our own types known to GalSim.
+            importlib.import_module("balrogutils.injection.plugins")
+        for name in nested:
+            section = self._settings.section(name).model_dump(mode="json", exclude_none=True)
+            base["input"][name] = {**section, "bands": list(bands), "tile": self._tile, "base": str(self._root)}
         if self._settings.eval_variables:
             base["eval_variables"] = dict(self._settings.eval_variables)
         try:
@@ -62,13 +75,15 @@ class GalSimObjects:
             ) from error
         return base
 
-    def _base(self, label: str, number: int, purpose: str, item: dict[str, Any]) -> dict[str, Any]:
+    def _base(
+        self, label: str, number: int, purpose: str, item: dict[str, Any], bands: tuple[str, ...]
+    ) -> dict[str, Any]:
         import galsim
 
         rng = galsim.BaseDeviate(seed32(self._seed, purpose, self._tile, self._realization, label, number))
         # A copy for each object: GalSim keeps the last value of everything it has evaluated.
         return {
-            **self._prepared,
+            **self._prepared(bands),
             "gal": copy.deepcopy(item),
             "obj_num": number,
             "index_key": "obj_num",
@@ -76,8 +91,8 @@ class GalSimObjects:
             "obj_rng": rng,
         }
 
-    def build(self, label: str, number: int) -> galsim.GSObject:
-        """Return the profile of one object of a type of GalSim's, the same in every band and on every chip.
+    def build(self, label: str, number: int, band: str, bands: tuple[str, ...]) -> galsim.GSObject:
+        """Return the profile of one object of a type of GalSim's, the same on every chip of a band.
 
         Parameters
         ----------
@@ -85,24 +100,70 @@ class GalSimObjects:
             Name of its kind.
         number : int
             Number of the object within its kind.
+        band : str
+            Band, for objects with spectra, and with parts from our own catalogues.
+        bands : tuple of str
+            All bands that are injected into.
 
         Raises
         ------
         ConfigError
-            When GalSim does not take the configuration.
+            When GalSim does not take the configuration, or its object cannot be seen band by band.
         """
+        import galsim
+
+        whole, _ = self._made(label, number, band, bands)
+        if isinstance(whole, galsim.GSObject):
+            return whole
+        from balrogutils.injection.spectra import through
+
+        seen = through(whole, self._passband(band))
+        for given, magnitude in (self.values(label, number, bands)["mag"] or {}).items():
+            normal = through(whole, self._passband(given))
+            seen *= 10.0 ** (0.4 * (ZERO_POINT - magnitude)) / normal.flux
+        return seen
+
+    def told(self, label: str, number: int, band: str, bands: tuple[str, ...]) -> tuple[float, str]:
+        """Return what the truth says of an object: mean wavelength (nm) in a band, and parts from our own catalogues.
+
+        Returns
+        -------
+        tuple of (float, str)
+            NaN without spectra; type and row of each part, "" where there are none.
+        """
+        import galsim
+
+        whole, parts = self._made(label, number, band, bands)
+        if isinstance(whole, galsim.GSObject):
+            return float("nan"), ", ".join(parts)
+        from balrogutils.injection.spectra import mean_wavelength
+
+        return mean_wavelength(whole.sed, self._passband(band)), ", ".join(parts)
+
+    def _passband(self, band: str) -> galsim.Bandpass:
+        from balrogutils.injection.spectra import passband
+
+        section = self._settings.image.bandpass
+        assert section is not None  # checked when the settings were read
+        return passband(section, self._root, band)
+
+    def _made(
+        self, label: str, number: int, band: str, bands: tuple[str, ...]
+    ) -> tuple[galsim.GSObject | galsim.ChromaticObject, list[str]]:
         import galsim
         import galsim.config
 
         item = self._items[label]
-        base = self._base(label, number, "galsim object", item.profile)
+        base = self._base(label, number, "galsim object", item.profile, bands)
+        parts: list[str] = []
+        base |= {"balrog_band": band, "balrog_parts": parts}
         try:
             whole, _ = galsim.config.BuildGSObject(base, "gal")
         except (galsim.GalSimError, ValueError, TypeError, KeyError, OSError) as error:
             raise self._refused(item, error) from error
         if whole is None:
             raise ConfigError(f"GalSim skips objects of {label}", key="gal", remedy="remove what makes it skip them")
-        return whole
+        return whole, parts
 
     def values(self, label: str, number: int, bands: tuple[str, ...]) -> dict[str, Any]:
         """Return what else the item says of one object.
@@ -110,7 +171,8 @@ class GalSimObjects:
         Returns
         -------
         dict
-            ``shear`` (complex g1 + i g2), ``magnification``, ``light_scale``, ``ebv``, and ``mag`` by band or None.
+            ``shear`` (complex g1 + i g2), ``magnification``, ``light_scale``, ``ebv``, and ``mag`` by band or None; of
+            objects with spectra that of the band that is given.
         """
         import galsim
         import galsim.config
@@ -121,7 +183,7 @@ class GalSimObjects:
             for key in ("shear", "magnify", "lens", "scale_flux", "ebv", "mag")
             if (value := getattr(item, key)) is not None
         }
-        base = self._base(label, number, "galsim values", given)
+        base = self._base(label, number, "galsim values", given, bands)
         values: dict[str, Any] = {"shear": 0j, "magnification": 1.0, "light_scale": 1.0, "ebv": 0.0, "mag": None}
 
         def parsed(place: dict[str, Any], key: str, kind: type) -> Any:
@@ -145,7 +207,8 @@ class GalSimObjects:
             if "ebv" in here:
                 values["ebv"] = parsed(here, "ebv", float)
             if isinstance(here.get("mag"), dict) and "type" not in here["mag"]:
-                values["mag"] = {band: parsed(here["mag"], band, float) for band in bands}
+                names = tuple(here["mag"]) if item.chromatic else bands
+                values["mag"] = {band: parsed(here["mag"], band, float) for band in names}
             elif "mag" in here:
                 values["mag"] = dict.fromkeys(bands, parsed(here, "mag", float))
         except (galsim.GalSimError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:

@@ -6,9 +6,10 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.lib import recfunctions
 from numpy.typing import NDArray
 
 from balrogutils.archive.geometry import Geometry
@@ -23,15 +24,22 @@ from balrogutils.randomness import stream
 from balrogutils.settings.galsection import LENSING, GalItem
 from balrogutils.settings.injection import Injection
 
+if TYPE_CHECKING:
+    import galsim
+
 __all__ = ["UNITS", "make_plan", "plan_bands", "read_plan"]
 
 log = logging.getLogger(__name__)
 
 UNITS = {"ra": "deg", "dec": "deg", "rotation": "deg", "T": "arcsec2", "r50_arcsec": "arcsec", "stamp_reach": "arcsec"}
+UNITS |= {f"wavelength_{band}": "nm" for band in "ugrizY"}
 """Units of the plan's columns; fluxes are counts at zero point 30."""
 
 _TYPE_WIDTH = len("ngmixGalaxy")
 _MODEL_WIDTH = len("gauss")
+
+# Pixels to the radius that holds 99.5 % of the light; the half-light radius is then good to a hundredth.
+_RADIUS_PIXELS = 128
 
 _Keys: TypeAlias = tuple[int, tuple[str, ...], NDArray[np.int64], bool]
 
@@ -89,7 +97,8 @@ def make_plan(
         point 30, as drawn), extinction_<b> (the factor in it), model, T (arcsec^2), g1, g2 (u west, v north, rotated,
         before shear), fracdev, TdByTe, more columns where a catalogue has them, r50_arcsec (circularised half-light
         radius before lensing), rotation (deg, counter-clockwise from u towards v), shear_g1, shear_g2, magnification,
-        light_scale (both are in flux_<b>), noise_key (names its noise).
+        light_scale (both are in flux_<b>), noise_key (names its noise), and parts where GalSim's constructions hold
+        objects of our catalogues: type and row of each.
 
     Raises
     ------
@@ -105,11 +114,13 @@ def make_plan(
     """
     tile, twin = geometry.tilename, settings.twin(realization)
     places = place(settings, catalogs, geometry, seed, twin, base, masked)
-    extra = sorted({name for one in catalogs.values() for name in one.shape} - {*SHAPE_COLUMNS, "r50_arcsec"})
+    added = {f"wavelength_{band}" for band in bands if any(item.chromatic for item in settings.gal.items)}
+    added |= {name for one in catalogs.values() for name in one.shape}
+    extra = sorted(added - {*SHAPE_COLUMNS, "r50_arcsec"})
     width = max(_TYPE_WIDTH, *(len(name) for name in places))
     models = max(_MODEL_WIDTH, len("galsim"), *(len(one.model) for one in catalogs.values()), 0)
     objects = GalSimObjects(settings, base, tile, twin, seed)
-    parts = []
+    parts, made_of = [], list[str]()
     for item in settings.gal.items:
         name = item.label if item.native else item.type
         spots = places[name]
@@ -127,9 +138,10 @@ def make_plan(
             rows[f"extinction_{band}"] = _extinction(settings, geometry, band)
         keys = seed, (tile, twin, name), spots.number, bool(settings.image.rotate_objs)
         if item.native:
-            _fill_native(rows, objects, bands, keys)
+            made_of += _fill_native(rows, item, objects, bands, keys)
         else:
             _fill(rows, catalogs[name], bands, keys, spots.row)
+            made_of += [""] * len(rows)
         _transform(rows, item, settings, objects, bands, odd=settings.image.shear_pairs and twin != realization)
         for band in bands:
             flux = rows[f"flux_{band}"]
@@ -143,6 +155,8 @@ def make_plan(
                 )
         parts.append(rows)
     plan = np.concatenate(parts)
+    if any(item.nested for item in settings.gal.items):
+        plan = recfunctions.append_fields(plan, "parts", np.array(made_of), usemask=False, asrecarray=False)
     plan["bal_id"] = object_ids(tile, realization, np.arange(1, len(plan) + 1))
     plan["noise_key"] = object_ids(tile, twin, np.arange(1, len(plan) + 1))
     log.info("planned %s", ", ".join(f"{len(part)} {part['inj_type'][0]}" for part in parts))
@@ -168,21 +182,48 @@ def _fill(
         rows["r50_arcsec"] = _half_light(rows)
 
 
-def _fill_native(rows: NDArray[Any], objects: GalSimObjects, bands: Sequence[str], keys: _Keys) -> None:
-    """Have GalSim make objects of a type of its own, for their fluxes and sizes."""
+def _fill_native(
+    rows: NDArray[Any], item: GalItem, objects: GalSimObjects, bands: Sequence[str], keys: _Keys
+) -> list[str]:
+    """Have GalSim make objects of a type of its own, for their fluxes and sizes; return what they are made of."""
     import galsim
 
+    parts, told = [], ""
     _, rows["rotation"] = _choices(*keys, 1)
     rows["model"], rows["cat_row"], rows["cat_id"] = "galsim", -1, -1
     for row in rows:
-        whole = objects.build(str(row["inj_type"]), int(row["number"]))
-        for band in bands:
+        name, number = str(row["inj_type"]), int(row["number"])
+        for band in bands if item.banded else bands[:1]:
+            whole = objects.build(name, number, band, tuple(bands))
             row[f"flux_{band}"] = whole.flux
+            if item.banded:
+                wavelength, told = objects.told(name, number, band, tuple(bands))
+                if item.chromatic:
+                    row[f"wavelength_{band}"] = wavelength
+        if not item.banded:
+            for band in bands:
+                row[f"flux_{band}"] = whole.flux
+        parts.append(told)
         try:
-            row["r50_arcsec"] = 0.0 if isinstance(whole, galsim.DeltaFunction) else whole.calculateHLR()
+            row["r50_arcsec"] = 0.0 if isinstance(whole, galsim.DeltaFunction) else _radius_of(whole)
         except galsim.GalSimError:
             # Not every profile has a size that GalSim can tell.
             row["r50_arcsec"] = np.nan
+    return parts
+
+
+def _radius_of(whole: galsim.GSObject) -> float:
+    """Return the half-light radius of a profile of GalSim's."""
+    import galsim
+
+    if hasattr(whole, "half_light_radius"):
+        return float(whole.half_light_radius)
+    # GalSim's own way may integrate over pixels in real space, which takes minutes for a profile with a cusp.
+    scale = np.pi / whole.stepk / _RADIUS_PIXELS
+    side = 2 * _RADIUS_PIXELS
+    blurred = galsim.Convolve(whole, galsim.Gaussian(fwhm=2.0 * scale))
+    image = blurred.drawImage(nx=side, ny=side, scale=scale, method="no_pixel", dtype=float)
+    return float(image.calculateHLR(center=image.true_center + whole.centroid / scale, flux=whole.flux))
 
 
 def _transform(
@@ -197,7 +238,7 @@ def _transform(
         row["shear_g1"], row["shear_g2"] = shear.real, shear.imag
         row["magnification"], row["light_scale"] = values["magnification"], values["light_scale"]
         for band in bands:
-            if values["mag"] is not None:
+            if values["mag"] is not None and not item.chromatic:
                 row[f"flux_{band}"] = 10.0 ** (0.4 * (ZERO_POINT - values["mag"][band]))
             if values["ebv"]:
                 if band not in settings.image.extinction_coefficients:

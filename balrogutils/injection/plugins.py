@@ -3,10 +3,10 @@
 Importing this module registers them, so ``modules: [balrogutils.injection.plugins]`` makes them known to the ``galsim``
 program, and within `gal` they can be parts of GalSim's own constructions (``type: Sum``, ``type: List``).
 
-* inputs ``ngmix_catalog``, ``des_star_catalog``, ``star_table``, ``galaxy_table`` with the keys of
-  `balrogutils.settings.sources` and ``tile``;
-* objects ``ngmixGalaxy``, ``desStar``, ``tableStar``, ``tableGalaxy`` with ``band`` and, if need be, ``index``; their
-  flux is at zero point 30;
+* inputs ``ngmix_catalog``, ``des_star_catalog``, ``star_table``, ``galaxy_table``, ``meds_catalog`` with the keys of
+  `balrogutils.settings.sources`, ``tile`` and ``base``, where relative names start (``BALROG_BASE``);
+* objects ``ngmixGalaxy``, ``desStar``, ``tableStar``, ``tableGalaxy``, ``MEDSGalaxy`` with ``band`` (the pipeline's,
+  where it draws them) and, if need be, ``index``; their flux is at zero point 30;
 * values ``SourceValue``: a column of an input's catalogue;
 * image and stamp ``Balrog``: objects drawn one by one, noise on their light alone, the initial image added last.
 """
@@ -26,11 +26,15 @@ from galsim.config.stamp import StampBuilder
 
 from balrogutils.injection import profiles
 from balrogutils.injection.catalogs import Catalog
+from balrogutils.injection.medsstamps import MedsStamps
 from balrogutils.injection.shapes import table_profile
 from balrogutils.injection.sources.loading import READERS
 from balrogutils.settings.sources import INJ_TYPES, Inputs
 
-__all__ = ["Source"]
+__all__ = ["BAND", "PARTS", "Source"]
+
+BAND, PARTS = "balrog_band", "balrog_parts"
+"""Keys of a configuration being built: the band our pipeline wants, and where objects say which rows they took."""
 
 _TYPES = tuple(name for name in INJ_TYPES if name != "COSMOSGalaxy")
 
@@ -55,14 +59,17 @@ class Source:
 
     def __init__(self, inj_type: str, given: Mapping[str, Any]) -> None:
         keys = dict(given)
-        tile = str(keys.pop("tile", ""))
+        tile, base = str(keys.pop("tile", "")), Path(keys.pop("base", os.environ.get("BALROG_BASE", ".")))
         name = INJ_TYPES[inj_type]
         try:
             section = getattr(Inputs.model_validate({name: keys}), name)
         except ValueError as error:
             raise galsim.GalSimConfigError(f"input.{name}: {error}") from error
-        bands = tuple(section.bands) if section.bands else ("g", "r", "i", "z")
-        self.catalog: Catalog = READERS[inj_type](section, Path(os.environ.get("BALROG_BASE", ".")), tile, bands)
+        if getattr(section, "chromatic", False) and section.bandpass is None:
+            raise galsim.GalSimConfigError(f"input.{name}: spectra need a bandpass")
+        bands = ("g", "r", "i", "z") if section.bands in (None, "from_tile") else tuple(section.bands)
+        self.catalog: Catalog = READERS[inj_type](section, base, tile, bands)
+        self._stamps = MedsStamps(section, base, tile) if inj_type == "MEDSGalaxy" else None
 
     def getNObjects(self) -> int:
         """Return how many objects there are; the name is GalSim's."""
@@ -87,8 +94,10 @@ class Source:
         elif catalog.model in profiles.MODELS:
             shape = [row[name] for name in profiles.PARAMETERS[1:]]
             whole = profiles.profile(catalog.model, shape[0], shape[1], shape[2], shape[3], shape[4])
+        elif self._stamps is not None:
+            whole = self._stamps.profile(int(catalog.row[index]), band, int(row[f"stamp_slot_{band}"]))
         else:
-            whole = table_profile(catalog.model, row, seed)
+            whole = table_profile(catalog.model, row, seed, band)
         return whole.withFlux(float(catalog.flux[band][index]))
 
 
@@ -110,12 +119,16 @@ def _builder(inj_type: str) -> Callable[..., tuple[galsim.GSObject, bool]]:
     ) -> tuple[galsim.GSObject, bool]:
         source = galsim.config.GetInputObj(INJ_TYPES[inj_type], config, base, inj_type)
         options, _ = galsim.config.GetAllParams(
-            config, base, req={"band": str}, opt={"index": int, "num": int}, ignore=ignore
+            config, base, opt={"band": str, "index": int, "num": int}, ignore=ignore
         )
+        band = options.get("band", base.get(BAND))
+        if band is None:
+            raise galsim.GalSimConfigError(f"{inj_type} needs the band")
         rng = galsim.config.GetRNG(config, base, logger, inj_type)
         uniform = galsim.UniformDeviate(rng)
         index = options.get("index", int(uniform() * source.getNObjects()))
-        whole = source.profile(index, options["band"], int(uniform() * (2**31 - 2)) + 1)
+        whole = source.profile(index, band, int(uniform() * (2**31 - 2)) + 1)
+        base.get(PARTS, []).append(f"{inj_type} {source.catalog.row[index]}")
         return whole.withGSParams(**gsparams) if gsparams else whole, False
 
     return build

@@ -13,6 +13,8 @@ from balrogutils.errors import InjectionError
 from balrogutils.injection import profiles
 from balrogutils.injection.galsimtypes import GalSimObjects
 from balrogutils.injection.medsstamps import MedsStamps
+from balrogutils.injection.planning import plan_bands
+from balrogutils.injection.spectra import passband, through
 from balrogutils.randomness import seed32
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class Shapes:
     def _cosmos(self) -> Any:
         from balrogutils.injection.sources.cosmos import open_catalog
 
-        section = self._settings.input.cosmos_catalog
+        section = self._settings.section("cosmos_catalog")
         assert section is not None  # the plan has such objects, so the configuration has the section
         return section, open_catalog(section, self._base, self._tile)
 
@@ -90,10 +92,16 @@ class Shapes:
     def _intrinsic(self, model: str, row: Any, band: str) -> galsim.GSObject:
         """Return the profile before lensing of a model that ngmix does not have."""
         if model == "galsim":
-            native = self._native.build(str(row["inj_type"]), int(row["number"]))
+            native = self._native.build(str(row["inj_type"]), int(row["number"]), band, plan_bands(row))
             return native.rotate(float(row["rotation"]) * galsim.degrees).withFlux(1.0)
         if model == "cosmos":
             section, catalog = self._cosmos
+            if section.chromatic:
+                from balrogutils.injection.sources.cosmos import light_in
+
+                seen = light_in(catalog, int(row["cosmos_index"]), section)
+                whole = through(seen, passband(section.bandpass, self._base, band))
+                return whole.rotate(float(row["rotation"]) * galsim.degrees).withFlux(1.0)
             rng = galsim.BaseDeviate(self._key(row, "cosmos"))
             whole = catalog.makeGalaxy(
                 int(row["cosmos_index"]),
@@ -106,7 +114,7 @@ class Shapes:
         if model == "meds":
             whole = self._meds.profile(int(row["cat_row"]), band, int(row[f"stamp_slot_{band}"]))
             return whole.rotate(float(row["rotation"]) * galsim.degrees).withFlux(1.0)
-        return table_profile(model, row, self._key(row, "knots"))
+        return table_profile(model, row, self._key(row, "knots"), band)
 
     def _key(self, row: Any, purpose: str) -> int:
         names = (purpose, self._tile, self._realization, str(row["inj_type"]), int(row["number"]))
@@ -119,15 +127,22 @@ class Shapes:
             return _stretch(row) * profiles.light_radius(*(row[name] for name in profiles.PARAMETERS))
         if model == "meds":
             return _stretch(row) * float(row["stamp_reach"])
-        whole = self.profile(row)
-        assert whole is not None  # only stars have none
-        if model == "cosmos" and self._cosmos[0].use_real:
-            return _image_reach(whole)
-        # GalSim's step in Fourier space is pi / R, with R the radius that holds all but folding_threshold of the light.
-        return float(np.pi / whole.withGSParams(folding_threshold=profiles.LOST_LIGHT).stepk)
+        # What looks different in every band has a reach for each.
+        banded = any(name.startswith(("wavelength_", "parts")) for name in row.dtype.names)
+        bands = plan_bands(row) if banded else ("",)
+        reaches = []
+        for band in bands:
+            whole = self.profile(row, band)
+            assert whole is not None  # only stars have none
+            if model == "cosmos" and self._cosmos[0].use_real:
+                return _image_reach(whole)
+            # GalSim's step in Fourier space is pi / R, with R the radius that holds all but folding_threshold of the
+            # light.
+            reaches.append(float(np.pi / whole.withGSParams(folding_threshold=profiles.LOST_LIGHT).stepk))
+        return max(reaches)
 
 
-def table_profile(model: str, row: Any, seed: int) -> galsim.GSObject:
+def table_profile(model: str, row: Any, seed: int, band: str = "") -> galsim.GSObject:
     """Return the profile of flux 1 of a galaxy of a table, sheared by its own g1 and g2.
 
     Parameters
@@ -138,6 +153,8 @@ def table_profile(model: str, row: Any, seed: int) -> galsim.GSObject:
         Its columns; see `balrogutils.settings.sources.GalaxyTable`.
     seed : int
         Of the places of knots.
+    band : str
+        Band, for bulges and disks of different spectra.
 
     Raises
     ------
@@ -147,7 +164,8 @@ def table_profile(model: str, row: Any, seed: int) -> galsim.GSObject:
     if model == "sersic":
         whole = _sersic(row["sersic_n"], row["r50_arcsec"], row["truncation"])
     elif model == "bulge_disk":
-        share = float(row["bulge_fraction"])
+        names: Any = row.dtype.names if isinstance(row, np.void) else row
+        share = float(row[name if (name := f"bulge_fraction_{band}") in names else "bulge_fraction"])
         bulge = _sersic(row["bulge_n"], row["bulge_r50_arcsec"], row["truncation"]).withFlux(share)
         disk = galsim.Exponential(half_light_radius=float(row["disk_r50_arcsec"]), flux=1.0 - share)
         whole = galsim.Add([part for part in (bulge, disk) if part.flux > 0])

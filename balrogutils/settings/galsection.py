@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import pydantic
@@ -33,7 +34,8 @@ class GalItem(Strict):
     ebv : number or GalSim value, optional
         E(B-V) of each object; its light is dimmed by `image.extinction_coefficients`.
     mag : number, GalSim value, or one of them by band, optional
-        Magnitudes of a GalSim type; its `flux` (zero point 30, every band) when not given.
+        Magnitudes of a GalSim type; its `flux` (zero point 30, every band) when not given. With a spectrum (`sed`)
+        that of one band, ``{BAND: value}``; the spectrum's own normalisation when not given.
     """
 
     model_config = pydantic.ConfigDict(extra="allow")
@@ -56,6 +58,24 @@ class GalItem(Strict):
     def native(self) -> bool:
         """Whether GalSim makes the profile."""
         return self.type not in INJ_TYPES
+
+    @property
+    def chromatic(self) -> bool:
+        """Whether GalSim makes an object with spectra."""
+        return self.native and any("sed" in part for part in _parts(self.model_extra))
+
+    @property
+    def nested(self) -> tuple[str, ...]:
+        """Input sections of this package that parts of the object draw from."""
+        parts = list(_parts(self.model_extra)) if self.native else []
+        names = [INJ_TYPES[part["type"]] for part in parts if part.get("type") in INJ_TYPES]
+        names += [str(part.get("source")) for part in parts if part.get("type") == "SourceValue"]
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def banded(self) -> bool:
+        """Whether GalSim makes another object in every band."""
+        return self.chromatic or bool(self.nested)
 
     @property
     def profile(self) -> dict[str, Any]:
@@ -83,7 +103,13 @@ class GalItem(Strict):
             if self.type not in (*simple, *valid_gsobject_types):
                 known = [*INJ_TYPES, *simple, *valid_gsobject_types]
                 raise ValueError(f"an unknown type of object: {did_you_mean(self.type, known)}")
-            if self.mag is None and "flux" not in extra:
+            if self.chromatic:
+                return self._of_spectrum()
+            if any(part.get("type") == "COSMOSGalaxy" for part in _parts(extra)):
+                raise ValueError(
+                    f"COSMOSGalaxy within {self.type} would be GalSim's own, of one band: make it an item of its own"
+                )
+            if self.mag is None and "flux" not in extra and not self.nested:
                 raise ValueError(f"{self.type} needs flux (zero point 30) or mag")
             if self.mag is not None and "flux" in extra:
                 raise ValueError(f"{self.type} has flux and mag: give one of them")
@@ -95,6 +121,21 @@ class GalItem(Strict):
             raise ValueError(f"name and mag belong to GalSim's own types; {self.type} has them from its input")
         return self
 
+    def _of_spectrum(self) -> GalItem:
+        if "flux" in (self.model_extra or {}):
+            raise ValueError("the sed sets the flux of every band: remove flux, or write mag: {BAND: value}")
+        if self.mag is not None and (not isinstance(self.mag, dict) or "type" in self.mag or len(self.mag) != 1):
+            raise ValueError("with a sed, mag is that of one band: write mag: {BAND: value}")
+        return self
+
+
+def _parts(given: Any) -> Iterator[dict[str, Any]]:
+    """Yield every mapping in a piece of configuration."""
+    if isinstance(given, dict):
+        yield given
+    for value in given.values() if isinstance(given, dict) else given if isinstance(given, (list, tuple)) else ():
+        yield from _parts(value)
+
 
 class Gal(Strict):
     """The `gal` section: one type, or ``type: List`` with items."""
@@ -105,7 +146,7 @@ class Gal(Strict):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _forms(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("type") != "List" and "items" not in value:
+        if isinstance(value, dict) and value.get("type", "List") != "List":
             return {"type": "List", "items": [value]}
         return value
 

@@ -17,6 +17,7 @@ from balrogutils.settings.galsection import Gal
 from balrogutils.settings.pipeline import MAX_SEED
 from balrogutils.settings.sampling import EVERY, Avoid, Counts, Densities, Positions, Sampling, of_input
 from balrogutils.settings.sources import INJ_TYPES, Bands, Inputs
+from balrogutils.settings.spectra import Passband
 from balrogutils.settings.yamlfile import Strict, load_yaml, parse
 
 __all__ = ["Injection"]
@@ -74,6 +75,8 @@ class Image(Strict):
         A_b / E(B-V) for the `ebv` of `gal`; those of DES DR1 (Abbott et al. 2018).
     mask_bit : int, optional
         Bit of MSK, from 0, that is set under every stamp.
+    bandpass : Passband, optional
+        What objects with a spectrum are seen through.
     """
 
     type: Literal["Balrog"]
@@ -96,6 +99,7 @@ class Image(Strict):
     rotate_objs: bool | Literal["Random"] = False
     extinct_objs: bool = False
     inj_objs_only: Blank | None = None
+    bandpass: Passband | None = None
     noise: Noise = Noise()
     random_seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
     wcs: Wcs = Wcs()
@@ -190,8 +194,16 @@ class Injection(Strict):
                     key=f"input.{item.label}",
                     remedy="add the section, or remove the type",
                 )
+            for name in item.nested:
+                if getattr(self.input, name, None) is None:
+                    raise ConfigError(
+                        f"a part of {item.label} draws from {name}, which input does not have",
+                        file=path,
+                        key=f"input.{name}",
+                        remedy="add the section, or remove the part",
+                    )
         for name, used in self.input:
-            if used is not None and name not in self.inputs:
+            if used is not None and name not in self._drawn_from:
                 raise ConfigError(
                     f"input has {name}, but gal does not use it",
                     file=path,
@@ -208,6 +220,16 @@ class Injection(Strict):
                         key=f"image.{key}.{name}",
                         remedy="correct its name, or remove it",
                     )
+        chromatic = [item.label for item in self.gal.items if item.chromatic and self.image.bandpass is None]
+        sections = [name for name, _ in self.input if getattr(self.section(name), "chromatic", False)]
+        chromatic += [name for name in sections if self.section(name).bandpass is None]
+        if chromatic:
+            raise ConfigError(
+                f"{chromatic[0]} has spectra, and there is nothing to see them through",
+                file=path,
+                key="image.bandpass",
+                remedy="write bandpass: {dir: inputs/bandpasses, file_name: DECam_BAND.dat}",
+            )
         if self.image.shear_pairs and not any(item.sheared for item in self.gal.items):
             raise ConfigError(
                 "shear_pairs needs a shear", file=path, key="gal", remedy="write shear: {type: G1G2, g1: 0.02, g2: 0}"
@@ -284,6 +306,11 @@ class Injection(Strict):
         return tuple(item.label for item in self.gal.items)
 
     @property
+    def _drawn_from(self) -> tuple[str, ...]:
+        """Names of all inputs, of parts of objects too."""
+        return (*self.inputs, *(name for item in self.gal.items for name in item.nested))
+
+    @property
     def realizations(self) -> tuple[str, ...]:
         """The realizations as text, as they stand in directory names."""
         return tuple(str(number) for number in self.image.realizations)
@@ -303,12 +330,23 @@ class Injection(Strict):
         """Return the realization that names the random streams: the first of its shear pair, else itself."""
         return str(int(realization) // 2 * 2) if self.image.shear_pairs else realization
 
+    def section(self, name: str) -> Any:
+        """Return an input section, or None; its band passes are the image's where it has none of its own."""
+        section = getattr(self.input, name)
+        if self.image.bandpass is None or getattr(section, "bandpass", self.image.bandpass) is not None:
+            return section
+        return section.model_copy(update={"bandpass": self.image.bandpass})
+
     def files(self, base: Path, tile: str, bands: Sequence[str]) -> list[Path]:
-        """Return every file the plan reads: catalogues, tables of positions and of bright stars."""
+        """Return every file the plan reads: catalogues, band passes, tables of positions and of bright stars."""
+        ours = [self.section(name) for name, given in self.input if given is not None]
+        sources = [file for section in ours for file in section.paths(base, tile, bands)]
+        if self.image.bandpass is not None and any(item.chromatic for item in self.gal.items):
+            sources += [self.image.bandpass.of_band(base, band) for band in bands]
         tables = [self.positions(name).table(base) for name in self.inputs] + [self.image.avoid.table(base)]
         theirs = [self._placed(one, base) for one in self.galsim_input.values()]
         tables += [Path(one["dir"], one["file_name"]) for one in theirs if isinstance(one, dict) and "dir" in one]
-        return [*self.input.files(base, tile, bands), *(table for table in tables if table is not None)]
+        return list(dict.fromkeys([*sources, *(table for table in tables if table is not None)]))
 
     @staticmethod
     def _placed(given: Any, base: Path) -> Any:
@@ -338,7 +376,7 @@ class Injection(Strict):
                 key="image.bands",
                 remedy="write bands: from_tile",
             )
-        for name in self.inputs:
+        for name in self._drawn_from:
             section = getattr(self.input, name, None)
             offered = None if section is None else section.bands
             lacking = [] if offered in (None, "from_tile") else [band for band in wanted if band not in offered]

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import Field
 
+from balrogutils.settings.spectra import Passband, Spectra, place
 from balrogutils.settings.yamlfile import Strict
 
 __all__ = [
@@ -34,11 +35,6 @@ INJ_TYPES = {
     "MEDSGalaxy": "meds_catalog",
 }
 """The `gal` types of this package, each with the `input` section it draws from."""
-
-
-def _place(base: Path, *parts: str) -> Path:
-    """Return a path under the checkout, which the literal ``BALROG-BASE`` stands for too."""
-    return base.joinpath(*(part.replace("BALROG-BASE", str(base)) for part in parts if part))
 
 
 class Source(Strict):
@@ -95,7 +91,7 @@ class NgmixCatalog(Source):
 
     def path(self, base: Path, tile: str) -> Path:
         """Return the catalogue's file; it is the same for every tile."""
-        return _place(base, self.dir, self.file_name)
+        return place(base, self.dir, self.file_name)
 
 
 class DesStarCatalog(Source):
@@ -120,7 +116,7 @@ class DesStarCatalog(Source):
 
     def path(self, base: Path, tile: str) -> Path:
         """Return the file of a tile's stars."""
-        return _place(base, self.base_dir, self.model_type, f"Model_{self.tile or tile}.csv")
+        return place(base, self.base_dir, self.model_type, f"Model_{self.tile or tile}.csv")
 
 
 class StarTable(Source):
@@ -130,14 +126,33 @@ class StarTable(Source):
     ----------
     file_name, dir : str
         A relative `dir` is relative to the checkout (``BALROG_BASE``).
+    seds : Spectra, optional
+        Spectra of the objects, for which the table gives the magnitude of one band only.
+    bandpass : Passband, optional
+        What they are seen through; `image.bandpass` when not given.
     """
 
     file_name: str
     dir: str = ""
+    seds: Spectra | None = None
+    bandpass: Passband | None = None
+
+    @property
+    def chromatic(self) -> bool:
+        """Whether band passes are needed."""
+        return self.seds is not None
+
+    def paths(self, base: Path, tile: str, bands: Sequence[str]) -> list[Path]:
+        """Return the table, the spectra under the checkout and the band passes."""
+        files = [self.path(base, tile)]
+        if self.seds is not None and self.bandpass is not None:
+            wanted = dict.fromkeys((*bands, self.seds.mag_band))
+            files += [*self.seds.paths(base), *(self.bandpass.of_band(base, band) for band in wanted)]
+        return files
 
     def path(self, base: Path, tile: str) -> Path:
         """Return the table; ``TILE`` in its name stands for the tile's."""
-        return _place(base, self.dir, self.file_name.replace("TILE", tile))
+        return place(base, self.dir, self.file_name.replace("TILE", tile))
 
 
 class GalaxyTable(StarTable):
@@ -183,18 +198,37 @@ class CosmosCatalog(Source):
         ``MAG``) in every band when not given.
     n_step : float
         Sersic indices are rounded to whole steps.
+    chromatic : bool
+        Bulges and disks have the spectra that GalSim gives them, at their photometric redshifts; of the fits only.
+    bandpass : Passband, optional
+        What they are seen through; `image.bandpass` when not given.
     """
 
     file_name: str
     dir: str = ""
     use_real: bool = True
+    chromatic: bool = False
+    bandpass: Passband | None = None
     exclusion_level: Literal["none", "bad_stamp", "bad_fits", "marginal"] = "marginal"
     mag_columns: Mapping[str, str] | None = None
     n_step: Annotated[float, Field(gt=0)] = 0.05
 
+    @pydantic.model_validator(mode="after")
+    def _spectra(self) -> CosmosCatalog:
+        if self.chromatic and self.use_real:
+            raise ValueError("HST images are of one band and have no spectra: chromatic needs use_real: false")
+        if self.chromatic and self.mag_columns:
+            raise ValueError("chromatic has the fluxes of every band from spectra: remove mag_columns")
+        return self
+
     def path(self, base: Path, tile: str) -> Path:
         """Return the catalogue's file."""
-        return _place(base, self.dir, self.file_name)
+        return place(base, self.dir, self.file_name)
+
+    def paths(self, base: Path, tile: str, bands: Sequence[str]) -> list[Path]:
+        """Return the catalogue's file and the band passes."""
+        passes = [self.bandpass.of_band(base, band) for band in bands] if self.chromatic and self.bandpass else []
+        return [self.path(base, tile), *passes]
 
 
 class MedsCatalog(Source):
@@ -244,7 +278,7 @@ class MedsCatalog(Source):
 
     def of_band(self, base: Path, tile: str, band: str) -> Path:
         """Return the file of a band."""
-        return _place(base, self.dir, self.file_name.replace("TILE", tile).replace("BAND", band))
+        return place(base, self.dir, self.file_name.replace("TILE", tile).replace("BAND", band))
 
     def path(self, base: Path, tile: str) -> Path:
         """Return the pattern of the files' names."""
@@ -252,7 +286,7 @@ class MedsCatalog(Source):
 
     def table(self, base: Path, tile: str) -> Path | None:
         """Return the table of fluxes, where there is one."""
-        return None if self.param_catalog is None else _place(base, self.dir, self.param_catalog.replace("TILE", tile))
+        return None if self.param_catalog is None else place(base, self.dir, self.param_catalog.replace("TILE", tile))
 
     def paths(self, base: Path, tile: str, bands: Sequence[str]) -> list[Path]:
         """Return the files of the bands and the table of fluxes."""
@@ -269,7 +303,3 @@ class Inputs(Strict):
     star_table: StarTable | None = None
     cosmos_catalog: CosmosCatalog | None = None
     meds_catalog: MedsCatalog | None = None
-
-    def files(self, base: Path, tile: str, bands: Sequence[str]) -> list[Path]:
-        """Return the files of every catalogue of a tile."""
-        return [file for _, section in self if section is not None for file in section.paths(base, tile, bands)]

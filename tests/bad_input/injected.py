@@ -11,6 +11,10 @@ BARE = "inputs/bal_config_hex.yaml"
 MADE = "inputs/bal_config_DES1226+2527.yaml"
 STARS = "input: {star_table: {dir: inputs/examples, file_name: stars.csv}}"
 SERSIC = "input: {galaxy_table: {dir: inputs/examples, file_name: galaxies_sersic.csv, model: sersic}}"
+MEDS = "input: {meds_catalog: {dir: inputs/examples, file_name: stamps_BAND_meds.fits.fz}}"
+SEDS = "{files: [CWW_E_ext.sed], mag_band: r}"
+SPECTRA = f"input: {{star_table: {{dir: inputs/examples, file_name: stars.csv, seds: {SEDS}}}}}"
+PASSES = "n_objects: 3, bandpass: {dir: inputs/bandpasses, file_name: DECam_BAND.dat}"
 OF_BARE = f"balrog inject {BARE_TILE} -r 0"
 OF_MADE = f"balrog inject {TILE} -r 0"
 
@@ -85,6 +89,35 @@ ROWS = [
         "n_objects: 3",
         SERSIC[:-8] + "serzic}}",
     ),
+    bare(
+        "MEDS files of all bands in one name",
+        "write BAND where the band stands",
+        *("{type: MEDSGalaxy}", "n_objects: 3", MEDS.replace("BAND", "g")),
+    ),
+    bare("spectra without band passes", "nothing to see them through", "{type: tableStar}", "n_objects: 3", SPECTRA),
+    bare(
+        "a spectrum and a flux",
+        "the sed sets the flux of every band",
+        "{type: Gaussian, sigma: 1, flux: 9, sed: {file_name: vega.txt, wave_type: nm, flux_type: flambda}}",
+        PASSES,
+    ),
+    bare(
+        "spectra of HST images",
+        "chromatic needs use_real: false",
+        "{type: COSMOSGalaxy}",
+        PASSES,
+        "input: {cosmos_catalog: {file_name: x.fits, chromatic: true}}",
+    ),
+    bare(
+        "a part of no catalogue",
+        "a part of Sum draws from ngmix_catalog, which input does not have",
+        "{type: Sum, items: [{type: ngmixGalaxy}, {type: Gaussian, sigma: 1}]}",
+    ),
+    bare(
+        "a part that is GalSim's own",
+        "COSMOSGalaxy within Sum would be GalSim's own",
+        "{type: Sum, items: [{type: COSMOSGalaxy}]}",
+    ),
     ASKED(
         "audit of a realization that was not made",
         f"balrog audit {BARE_TILE} -r 0",
@@ -140,5 +173,50 @@ ROWS = [
         "a shear above 1",
         "GalSim does not take|would have shear",
         configured(MADE, "{type: tableStar, shear: {type: G1G2, g1: 1.2, g2: 0}}", inputs=STARS),
+    ),
+    made(
+        "MEDS files that are not there",
+        "needs a file that is not there|a MEDS file is not there",
+        configured(MADE, "{type: MEDSGalaxy}", inputs=MEDS.replace("stamps_", "stampz_")),
+    ),
+    made(
+        "a MEDS file that is none",
+        "MEDS file|cannot be opened",
+        configured(MADE, "{type: MEDSGalaxy}", inputs=MEDS),
+        table("stamps_r_meds.fits.fz", "no FITS file\n"),
+    ),
+    made(
+        "MEDS stamps that are all cut",
+        "no MEDSGalaxy is left after the cuts",
+        configured(MADE, "{type: MEDSGalaxy}", inputs=MEDS[:-2] + ", snr_min: 1.0e+9}}"),
+    ),
+    made(
+        "a spectrum that is not there",
+        "the spectrum nosuch.sed cannot be used",
+        configured(MADE, "{type: tableStar}", PASSES, SPECTRA.replace("CWW_E_ext", "nosuch")),
+        table("stars.csv", "sed,mag_r\n0,20\n"),
+    ),
+    made(
+        "spectra that say nothing",
+        "no tableStar is left after the cuts",
+        configured(MADE, "{type: tableStar}", PASSES, SPECTRA),
+        table("stars.csv", "sed,redshift,mag_r\n0,nan,20\n7,0,20\n0,0.1,nan\n"),
+    ),
+    made(
+        "a table of spectra without their numbers",
+        "the table has no column sed",
+        configured(MADE, "{type: tableStar}", PASSES, SPECTRA),
+        table("stars.csv", "mag_r\n20\n"),
+    ),
+    made(
+        "band passes of spectra that are not there",
+        "needs a file that is not there|band pass is not there",
+        configured(MADE, "{type: tableStar}", PASSES.replace("DECam", "DECom"), SPECTRA),
+        table("stars.csv", "sed,mag_r\n0,20\n"),
+    ),
+    made(
+        "a part with a row that is not there",
+        "tableStar has .* objects in grz, not 9999",
+        configured(MADE, "{type: Sum, items: [{type: tableStar, index: 9999}]}", inputs=STARS),
     ),
 ]

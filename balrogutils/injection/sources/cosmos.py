@@ -11,12 +11,13 @@ import numpy as np
 from balrogutils.errors import InputError
 from balrogutils.injection.catalogs import Catalog, sane_rows
 from balrogutils.injection.sources.columns import Columns
+from balrogutils.injection.spectra import mean_wavelength, passband, through
 from balrogutils.settings.sources import CosmosCatalog
 
 if TYPE_CHECKING:
     import galsim
 
-__all__ = ["open_catalog", "read"]
+__all__ = ["light_in", "open_catalog", "read"]
 
 _KEY = "input.cosmos_catalog.file_name"
 _PIXEL = 0.03
@@ -74,9 +75,13 @@ def read(section: CosmosCatalog, base: Path, tile: str, bands: Sequence[str]) ->
             key="input.cosmos_catalog.mag_columns",
             remedy="add them, or remove mag_columns to use F814W in every band",
         )
-    flat = next((name for name in ("mag_auto", "MAG") if any(name in one for one in tables)), "MAG")
-    flux = {band: 10.0 ** (0.4 * (30.0 - column(columns.get(band, flat)))) for band in bands}
     shape = {"cosmos_index": np.arange(len(catalog), dtype=float), "g1": np.zeros(len(catalog))}
+    if section.chromatic:
+        flux, wavelengths = _seen(section, catalog, base, bands)
+        shape |= wavelengths
+    else:
+        flat = next((name for name in ("mag_auto", "MAG") if any(name in one for one in tables)), "MAG")
+        flux = {band: 10.0 ** (0.4 * (30.0 - column(columns.get(band, flat)))) for band in bands}
     shape["g2"] = shape["g1"]
     radius = "flux_radius" if any("flux_radius" in one for one in tables) else None
     # The radius that holds half of the light of the HST image, its PSF included.
@@ -92,3 +97,36 @@ def read(section: CosmosCatalog, base: Path, tile: str, bands: Sequence[str]) ->
         weight=column(section.weight) if section.weight else None,
     )
     return whole.chosen(sane_rows({}, flux), "magnitudes that are no numbers")
+
+
+def light_in(catalog: galsim.COSMOSCatalog, index: int, section: CosmosCatalog) -> galsim.ChromaticObject:
+    """Return a galaxy of the fits with the spectra that GalSim gives its bulge and disk, AB magnitudes right.
+
+    Notes
+    -----
+    GalSim's spectra have the magnitude of the catalogue through F814W with the zero point of the HST images; here it is
+    the AB magnitude, as the catalogue means it.
+    """
+    whole = catalog.makeGalaxy(index, gal_type="parametric", sersic_prec=section.n_step, chromatic=True)
+    hst = catalog.getBandpass()
+    return whole * float(10.0 ** (0.4 * (hst.withZeropoint("AB").zeropoint - hst.zeropoint)))
+
+
+def _seen(
+    section: CosmosCatalog, catalog: galsim.COSMOSCatalog, base: Path, bands: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return fluxes (zero point 30) and mean wavelengths (nm) of every galaxy; NaN where its spectrum ends."""
+    import galsim
+
+    assert section.bandpass is not None  # checked when the settings were read
+    passes = {band: passband(section.bandpass, base, band) for band in bands}
+    flux, wavelength = ({band: np.full(len(catalog), np.nan) for band in bands} for _ in range(2))
+    for index in range(len(catalog)):
+        whole = light_in(catalog, index, section)
+        for band, one in passes.items():
+            try:
+                flux[band][index] = through(whole, one).flux
+                wavelength[band][index] = mean_wavelength(whole.sed, one)
+            except galsim.GalSimError:
+                continue
+    return flux, {f"wavelength_{band}": values for band, values in wavelength.items()}

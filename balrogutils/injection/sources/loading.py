@@ -50,7 +50,7 @@ def load(inj_type: str, settings: Injection, base: Path, tile: str, bands: Seque
     InputError
         When the file or a column is missing, or nothing is left.
     """
-    catalog = READERS[inj_type](getattr(settings.input, INJ_TYPES[inj_type]), base, tile, bands)
+    catalog = READERS[inj_type](settings.section(INJ_TYPES[inj_type]), base, tile, bands)
     if not len(catalog):
         raise InputError(
             f"no {inj_type} is left after the cuts",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from balrogutils.injection.catalogs import Catalog, sane_rows
 from balrogutils.injection.profiles import bulge_disk_radius
 from balrogutils.injection.sources.columns import Columns
+from balrogutils.injection.spectra import colours
 from balrogutils.settings.sources import GalaxyTable, StarTable
 
 __all__ = ["quantised", "read_galaxies", "read_stars"]
@@ -34,7 +36,8 @@ def read_stars(section: StarTable, base: Path, tile: str, bands: Sequence[str]) 
         When the table or a column is missing.
     """
     table = Columns(section.path(base, tile), "input.star_table.file_name")
-    return _catalog("tableStar", "star", section, table, {}, bands, ())
+    light = _light(section, base, table, bands, {})
+    return _catalog("tableStar", "star", section, table, light, ())
 
 
 def read_galaxies(section: GalaxyTable, base: Path, tile: str, bands: Sequence[str]) -> Catalog:
@@ -74,7 +77,7 @@ def read_galaxies(section: GalaxyTable, base: Path, tile: str, bands: Sequence[s
             shape["knots"] = np.where((knots >= 1) & (knots == np.floor(knots)), knots, np.nan)
     if section.model != "knots":
         shape["truncation"] = np.full(len(table), section.truncation or 0.0)
-    return _catalog("tableGalaxy", section.model, section, table, shape, bands, positive)
+    return _catalog("tableGalaxy", section.model, section, table, _light(section, base, table, bands, shape), positive)
 
 
 def _index(values: NDArray[np.float64], section: GalaxyTable) -> NDArray[np.float64]:
@@ -82,16 +85,51 @@ def _index(values: NDArray[np.float64], section: GalaxyTable) -> NDArray[np.floa
     return quantised(np.where(inside, values, np.nan), section.n_step)
 
 
+class _Light(NamedTuple):
+    """Shapes, and fluxes by band."""
+
+    shape: dict[str, NDArray[np.float64]]
+    flux: dict[str, NDArray[np.float64]]
+
+
+def _light(
+    section: StarTable, base: Path, table: Columns, bands: Sequence[str], shape: dict[str, NDArray[np.float64]]
+) -> _Light:
+    """Return the fluxes of the table, or those of the spectra it names, and what these add to the shapes."""
+    if section.seds is None:
+        return _Light(shape, table.fluxes(bands))
+    seds, bandpass = section.seds, section.bandpass
+    assert bandpass is not None  # checked when the settings were read
+    given = table.fluxes((seds.mag_band,))[seds.mag_band]
+    redshift = table["redshift"] if "redshift" in table else np.zeros(len(table))
+    added = {**shape, "redshift": redshift}
+    parts = {"sed": np.ones(len(table))}
+    if "bulge_fraction" in shape and "bulge_sed" in table:
+        parts = {"bulge_sed": shape["bulge_fraction"], "disk_sed": 1.0 - shape["bulge_fraction"]}
+    seen = {name: colours(seds, bandpass, base, bands, table[name], redshift) for name in parts}
+    flux = {}
+    for band in bands:
+        light = {name: share * seen[name].ratio[band] for name, share in parts.items()}
+        whole = np.sum(list(light.values()), axis=0)
+        flux[band] = given * whole
+        with np.errstate(invalid="ignore", divide="ignore"):
+            added[f"wavelength_{band}"] = (
+                np.sum([light[name] * seen[name].wavelength[band] for name in parts], axis=0) / whole
+            )
+            if "bulge_sed" in light:
+                added[f"bulge_fraction_{band}"] = light["bulge_sed"] / whole
+    return _Light({**added, **{name: table[name] for name in parts}}, flux)
+
+
 def _catalog(
     inj_type: str,
     model: str,
     section: StarTable,
     table: Columns,
-    shape: dict[str, NDArray[np.float64]],
-    bands: Sequence[str],
+    light: _Light,
     positive: tuple[str, ...],
 ) -> Catalog:
-    flux = table.fluxes(bands)
+    shape, flux = light
     weight = table[section.weight] if section.weight else None
     whole = Catalog(inj_type, model, table.file, np.arange(len(table)), shape, flux, table.ids(), table.sky(), weight)
     sane = sane_rows(shape, flux, positive) if shape or flux else np.ones(len(table), dtype=bool)
