@@ -10,13 +10,17 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from balrogutils import tools
 from balrogutils.context import Context, Installation
 from balrogutils.errors import InputError, ProductError, ToolError
 from balrogutils.layout import FIT_CONFIGS, MODE_BITS
+from balrogutils.peers.installed import engine_versions
 from balrogutils.products import Step, read_manifest
+
+if TYPE_CHECKING:
+    from balrogutils.settings.fits import FitRun
 
 __all__ = ["OTHER_FITS", "Job", "check_mode", "installation_tiles", "jobs", "needs", "settle"]
 
@@ -319,23 +323,27 @@ def _check_settings(context: Context, mode: int) -> None:
             context.desmeds.check_band(band, context.tile)
     if mode & MODE_BITS["inject"]:
         context.injection.bands(context.bands, context.galsim_file)
+    # Imported when used, so that every other command starts faster.
+    runs: dict[str, FitRun] = {}
     if mode & MODE_BITS["sof"]:
-        # Imported when used, so that every other command starts faster.
         from balrogutils.settings.sof import Sof
 
-        Sof.load(context.fit_file("sof"), context.campaign).bands(context.bands)
+        runs["sof"] = Sof.load(context.fit_file("sof"), context.campaign)
     if mode & MODE_BITS["mof"]:
         from balrogutils.settings.mof import Mof
 
-        Mof.load(context.fit_file("mof"), context.campaign).bands(context.bands)
+        runs["mof"] = Mof.load(context.fit_file("mof"), context.campaign)
     if mode & MODE_BITS["mcal"]:
         from balrogutils.settings.mcal import Mcal
 
-        Mcal.load(context.fit_file("mcal"), context.campaign).bands(context.bands)
+        runs["mcal"] = Mcal.load(context.fit_file("mcal"), context.campaign)
     if mode & MODE_BITS["bfd"]:
         from balrogutils.settings.bfd import Bfd
 
-        Bfd.load(context.fit_file("bfd"), context.campaign).bands(context.bands)
+        runs["bfd"] = Bfd.load(context.fit_file("bfd"), context.campaign)
+    for kind, run in runs.items():
+        run.bands(context.bands)
+        engine_versions(run.engine, context.fit_file(kind))
 
 
 def installation_tiles(installation: Installation, words: list[str]) -> list[str]:

@@ -1,17 +1,26 @@
-"""CPU time of injecting into one CCD beside bare GalSim: `python benchmarks/injection.py [OBJECTS]`.
+"""CPU time of injecting into one CCD beside bare GalSim; processes beside one; memory.
 
-For each kind of object the same objects are drawn by GalSim alone (PSF at the position, convolution, stamp of the same
-size, photon noise) and the files read and written; then injected, truth and audit included. Printed: CPU ms per object
-of the bare drawing, CPU seconds of both, and their ratio, whose target is 1.25.
+`python benchmarks/injection.py [OBJECTS]`: for each kind of object the same objects are drawn by GalSim alone (PSF at
+the position, convolution, stamp of the same size, photon noise) and the files read and written; then injected, truth
+and audit included. Printed: CPU ms per object of the bare drawing, CPU seconds of both, and their ratio, whose target
+is 1.25.
+
+`--processes 2`: wall time of injecting into eight CCDs with one process and with so many, their start included, and the
+ratio, whose target with two is 1.8; on a machine with nothing else to do.
+
+`--memory`: the peak of a process that injects few or many objects into one CCD or several.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
+import multiprocessing
 import shutil
-import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import fitsio
@@ -28,6 +37,7 @@ from balrogutils.injection.planning import make_plan as plan_of
 from balrogutils.injection.rendering import candidates
 from balrogutils.injection.shapes import Shapes
 from balrogutils.injection.sources.loading import load
+from balrogutils.products import peak_memory
 from balrogutils.psf import PSFEx
 from balrogutils.randomness import stream
 from balrogutils.settings.injection import Injection
@@ -44,6 +54,13 @@ CONFIGURED = {
 """Kinds that are planned from an example configuration: every object of it counts."""
 CHECKOUT = Path(__file__).resolve().parents[1]
 TILE = "DES0240+0200"
+
+
+def chip_of(place: Path) -> Chip:
+    """Return the CCD that `make_chip` has written."""
+    name = "D00000001_g_c01_r0001p01"
+    file = f"{name}_immasked_nullwt.fits"
+    return Chip(name, "g", place / file, place / "out" / file, place / "model.psf", 31.0)
 
 
 def make_chip(place: Path) -> Chip:
@@ -66,20 +83,20 @@ def make_chip(place: Path) -> Chip:
         header.add_record({"name": key, "value": value})
     sci = rng.normal(0, 17, (ROWS, COLS)).astype("f4")
     wgt = np.full((ROWS, COLS), 1 / 17**2, "f4")
-    base = place / "D00000001_g_c01_r0001p01_immasked_nullwt.fits"
+    chip = chip_of(place)
     planes = [
         Plane("SCI", sci, header),
         Plane("WGT", wgt),
         Plane("WGT_ME", wgt),
         Plane("MSK", np.zeros(sci.shape, "i2")),
     ]
-    write_images(base, planes)
+    write_images(chip.base, planes)
     y, x = np.mgrid[:51, :51] - 25.0
     moffat = (1 + (x**2 + y**2) * 0.8**2 / 2.8**2) ** -3.0
     masks = np.array([moffat / moffat.sum(), *(1e-3 * moffat * part / moffat.sum() for part in (x / 25, y / 25))])
     psf = PSFEx(masks, 1, (1024.5, 2048.5), (1024.0, 2048.0), 0.8, 4.0)
-    psf.write(place / "model.psf")
-    return Chip("D00000001_g_c01_r0001p01", "g", base, place / "out" / base.name, place / "model.psf", 31.0)
+    psf.write(chip.psf_file)
+    return chip
 
 
 def make_plan(kind: str, count: int, sample: int) -> np.ndarray:
@@ -146,12 +163,14 @@ def bare(
     return drawn, time.process_time() - started
 
 
-def main(words: list[str]) -> None:
-    """Print the table."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("balrogutils").setLevel(logging.WARNING)
-    count = int(words[0]) if words else 600
-    settings = Injection.model_validate(
+def recipe() -> Recipe:
+    """Return how all is drawn."""
+    return Recipe(galsim.GSParams(), True, 1, "T", "0", "0")
+
+
+def settings() -> Injection:
+    """Return a configuration, of which nothing is used here."""
+    return Injection.model_validate(
         {
             "input": {"des_star_catalog": {"base_dir": "x"}},
             "gal": {"type": "desStar"},
@@ -160,36 +179,95 @@ def main(words: list[str]) -> None:
             "image": {"type": "Balrog", "n_objects": 1},
         }
     )
-    recipe = Recipe(galsim.GSParams(), True, 1, "T", "0", "0")
+
+
+def beside_galsim(place: Path, count: int) -> None:
+    """Print the table of kinds of objects."""
+    chip = make_chip(place)
+    psf = PSFEx.read(chip.psf_file)
+    _log.info("%-28s %10s %10s %10s %7s", "kind", "bare ms", "bare s", "inject s", "ratio")
+    for kind in (*KINDS, *CONFIGURED):
+        number = max(count // 10, 20) if "free" in kind or kind in CONFIGURED else count
+        best = None
+        for attempt in range(3):
+            if kind in CONFIGURED:
+                plan, shapes = configured(CONFIGURED[kind], number, 2 * attempt)
+                other, others = configured(CONFIGURED[kind], number, 2 * attempt + 1)
+            else:
+                plan, other = (make_plan(kind, number, 2 * attempt + sample) for sample in (0, 1))
+                shapes = others = Shapes(settings(), place, "T", "0", attempt)
+            reach = np.array([shapes.reach(row) for row in plan])
+            near, positions, halves = candidates(chip, plan, reach, psf)
+            makers = [lambda row=row, shapes=shapes: shapes.profile(row, "g") for row in plan[near]]
+            drawn, files = bare(chip, plan[near], makers, halves, positions)
+            started = time.process_time()
+            inject_chip(chip, other, np.array([others.reach(row) for row in other]), recipe(), others)
+            whole = time.process_time() - started
+            if best is None or whole / (drawn + files) < best[2] / (best[0] + best[1]):
+                best = drawn, files, whole
+        drawn, files, whole = best
+        each = 1e3 * drawn / len(near)
+        _log.info("%-28s %10.2f %10.2f %10.2f %7.2f", kind, each, drawn + files, whole, whole / (drawn + files))
+
+
+def inject_some(place: Path, count: int, numbers: list[int]) -> int:
+    """Inject objects into the CCD again and again; return the peak memory of this process in bytes."""
+    chip = chip_of(place)
+    shapes = Shapes(settings(), place, "T", "0", 1)
+    for number in numbers:
+        plan = make_plan("exp", count, number)
+        target = place / "out" / f"{number}.fits"
+        reach = np.array([shapes.reach(row) for row in plan])
+        inject_chip(replace(chip, target=target), plan, reach, recipe(), shapes)
+        target.unlink()
+    return peak_memory()
+
+
+def beside_one_process(place: Path, count: int, processes: int) -> None:
+    """Print the wall time with one process and with several."""
+    make_chip(place)
+    fresh = multiprocessing.get_context("spawn")
+    walls = {}
+    for number in (1, processes):
+        shares = [list(range(first, 8, number)) for first in range(number)]
+        started = time.monotonic()
+        with ProcessPoolExecutor(number, mp_context=fresh) as pool:
+            list(pool.map(inject_some, [place] * number, [count] * number, shares))
+        walls[number] = time.monotonic() - started
+        _log.info("%d processes: 8 CCDs with %d objects each in %.1f s", number, count, walls[number])
+    _log.info("ratio: %.2f", walls[1] / walls[processes])
+
+
+def memory(place: Path, count: int) -> None:
+    """Print the peak memory of processes with less and more to do."""
+    make_chip(place)
+    fresh = multiprocessing.get_context("spawn")
+    _log.info("%10s %6s %10s", "objects", "CCDs", "peak MiB")
+    for objects, ccds in ((count // 10, 1), (count, 1), (count // 10, 5)):
+        with ProcessPoolExecutor(1, mp_context=fresh) as pool:
+            peak = pool.submit(inject_some, place, objects, list(range(ccds))).result()
+        _log.info("%10d %6d %10.0f", objects, ccds, peak / 2**20)
+
+
+def main() -> None:
+    """Do what the command line asks for."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("balrogutils").setLevel(logging.WARNING)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("objects", nargs="?", type=int, default=600)
+    parser.add_argument("--processes", type=int, help="compare so many processes with one")
+    parser.add_argument("--memory", action="store_true", help="peak memory")
+    chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
         (place / "out").mkdir()
-        chip = make_chip(place)
-        psf = PSFEx.read(chip.psf_file)
-        _log.info("%-28s %10s %10s %10s %7s", "kind", "bare ms", "bare s", "inject s", "ratio")
-        for kind in (*KINDS, *CONFIGURED):
-            number = max(count // 10, 20) if "free" in kind or kind in CONFIGURED else count
-            best = None
-            for attempt in range(3):
-                if kind in CONFIGURED:
-                    plan, shapes = configured(CONFIGURED[kind], number, 2 * attempt)
-                    other, others = configured(CONFIGURED[kind], number, 2 * attempt + 1)
-                else:
-                    plan, other = (make_plan(kind, number, 2 * attempt + sample) for sample in (0, 1))
-                    shapes = others = Shapes(settings, place, "T", "0", attempt)
-                reach = np.array([shapes.reach(row) for row in plan])
-                near, positions, halves = candidates(chip, plan, reach, psf)
-                makers = [lambda row=row, shapes=shapes: shapes.profile(row, "g") for row in plan[near]]
-                drawn, files = bare(chip, plan[near], makers, halves, positions)
-                started = time.process_time()
-                inject_chip(chip, other, np.array([others.reach(row) for row in other]), recipe, others)
-                whole = time.process_time() - started
-                if best is None or whole / (drawn + files) < best[2] / (best[0] + best[1]):
-                    best = drawn, files, whole
-            drawn, files, whole = best
-            each = 1e3 * drawn / len(near)
-            _log.info("%-28s %10.2f %10.2f %10.2f %7.2f", kind, each, drawn + files, whole, whole / (drawn + files))
+        if chosen.processes:
+            beside_one_process(place, chosen.objects, chosen.processes)
+        if chosen.memory:
+            memory(place, chosen.objects)
+        if not (chosen.processes or chosen.memory):
+            beside_galsim(place, chosen.objects)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -13,9 +13,10 @@ from tile_objects import BANDS, BROKEN, catalogue, fit_light, make_context, targ
 
 from balrogutils.blocks import bfd as block
 from balrogutils.errors import ConfigError, ProductError
-from balrogutils.fitsfile import read_table
+from balrogutils.fitsfile import Table, read_table, write_tables
 from balrogutils.fitting.flags import FitFlag, ObjectFlag
 from balrogutils.measurement.bfd import BfdFitter, BfdRun
+from balrogutils.measurement.catalogue import model_rows
 from balrogutils.measurement.lightmodels import LightModels
 from balrogutils.settings.bfd import Bfd
 
@@ -211,6 +212,27 @@ def test_every_object_has_a_row_whatever_the_chunks(meds):
     assert len(whole["model_fits"]) == run.rows(0, 2) == OBJECTS
     for name in ("model_fits", "epoch_data"):
         assert whole[name].tobytes() == first[name].tobytes() + rest[name].tobytes()
+
+
+def test_chunks_made_with_other_models_are_made_again(tmp_path, meds):
+    """Objects 2 arcsec apart: with good models of the neighbours their light is taken away, without it stays."""
+    config = tmp_path / "run-x.yaml"
+    config.write_text("run: x\n")
+    context = make_context(tmp_path, bfd_config=str(config))
+    for band in BANDS:
+        context.tree.meds(band).parent.mkdir(parents=True, exist_ok=True)
+        context.tree.meds(band).write_bytes(meds[band].read_bytes())
+    found = []
+    for flags in (ObjectFlag.GAL_FIT_FAILURE, 0):
+        fits = model_rows("exp", 2, OBJECTS)
+        fits["id"] = np.arange(1, OBJECTS + 1)
+        fits["ra"], fits["dec"], fits["box_size"] = 40.0, np.arange(OBJECTS) * 2.0 / 3600.0, 48
+        fits["flags"], fits["exp_pars"], fits["exp_flux"] = flags, [0, 0, 0, 0, 0.5, 100, 100], 100.0
+        meta = np.array([(b"exp", b"g,r")], dtype=[("model", "S3"), ("bands", "S3")])
+        write_tables(context.tree.fit("mof"), [Table("model_fits", fits), Table("meta_data", meta)])
+        block.bfd(context, 1)
+        found.append(read_table(context.tree.moments(BANDS), "model_fits")["bfd_even"][:, 0])
+    assert np.all(found[0] > found[1] + 10)
 
 
 def test_block_makes_a_catalogue_and_says_what_it_needs(tmp_path, meds):

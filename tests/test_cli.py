@@ -71,3 +71,19 @@ with reporting(None), scratch({str(tmp_path / "scratch")!r}, "job"), writing({st
         job.terminate()
         assert job.wait(30) == 128 + signal.SIGTERM
     assert [path.name for path in tmp_path.rglob("*")] == ["scratch"]
+
+
+@pytest.mark.parametrize(
+    ("module", "unneeded"),
+    [
+        ("cli.main", "numpy pydantic yaml galsim"),
+        ("context", "numpy galsim scipy fitsio"),
+        ("blocks.inject", "galsim astropy scipy numba pyarrow"),
+        ("blocks.replay", "scipy numba matplotlib PIL pyarrow"),
+        ("blocks.catalog", "galsim astropy scipy numba"),
+    ],
+)
+def test_what_takes_long_to_import_is_imported_by_those_who_use_it(module, unneeded):
+    code = f"import balrogutils.{module}, sys; print(*sorted(set('{unneeded}'.split()) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

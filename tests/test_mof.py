@@ -364,6 +364,24 @@ def test_block_without_its_inputs_says_which_block_makes_them(tmp_path, tile, co
         block.mof(context, 1)
 
 
+def test_files_without_segmentation_are_refused_where_it_counts(tile, monkeypatch):
+    monkeypatch.setattr(MEDS, "types", property(lambda meds: ("image", "weight", "psf")))
+    with GroupSource(tile[0]) as source:
+        with pytest.raises(ProductError, match="no segmentation stamps") as refused:
+            find_pairs(source, Mof(**EXP).nbrs)
+        assert "check_seg: false" in refused.value.remedy
+        assert len(find_pairs(source, replace_seg(Mof(**EXP)))[0]) == 4
+
+
+def test_files_of_different_objects_are_refused(tmp_path, tile, config):
+    context = make_context(tmp_path, config)
+    fill_tree(context.tree, tile[0])
+    write_blends({"r": context.tree.meds("r")}, (1, 2))
+    with pytest.raises(ProductError, match="the ids are not those of"):
+        block.mof(context, 1)
+    assert not context.tree.fit("mof").exists()
+
+
 def test_turns_may_keep_to_own_pixels_for_some_rounds(tile):
     """Also where a stamp has none of them."""
     pars = {**EXP, "strategy": "turns", "mof": {"convergence_model": "exp", "min_useg_itr": 3}}

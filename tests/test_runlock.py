@@ -347,6 +347,30 @@ def test_snakemake_hears_sigterm_whatever_it_is_at():
         signal.signal(signal.SIGTERM, before)
 
 
+def test_fits_end_with_their_run_and_other_jobs_finish(tmp_path):
+    script = tmp_path / "balrog"
+    script.write_text("import time\nprint('works', flush=True)\ntime.sleep(60)\n")
+    told = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    jobs = {
+        step: subprocess.Popen([sys.executable, script, step, TILE], stdout=subprocess.PIPE, text=True)
+        for step in ("mof", "coadd")
+    }
+    try:
+        for job in jobs.values():
+            assert job.stdout.readline() == "works\n"
+        workflow.relay_sigterm()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert told.wait(5)
+        assert jobs["mof"].wait(5) == -signal.SIGTERM
+        assert jobs["coadd"].poll() is None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for job in jobs.values():
+            job.kill()
+            job.communicate()
+
+
 def killed_job(parent, label):
     """Leave the scratch directory of a job that was killed at work."""
     text = """

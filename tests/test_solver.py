@@ -84,3 +84,25 @@ def test_inverse():
     assert invert(matrix) @ matrix == pytest.approx(np.eye(2), abs=1e-6)
     assert invert(np.array([[1.0, 1.0], [1.0, 1.0]])) is None
     assert invert(np.array([[np.nan, 0.0], [0.0, 1.0]])) is None
+
+
+@pytest.mark.parametrize("pull", [0.3, 0.9, 1.1, 4.0])
+@pytest.mark.parametrize("start", [(0.0, 0.0), (1e-9, 0.0), (0.002, -0.001), (0.5, 0.3)])
+def test_a_cusp_is_found_or_left_in_few_steps(pull, start):
+    """chi^2 = 10 |g - p|^2 + 2 s |g| is least at 0 for 10 |p| < s, and else at |p| - s / 10 towards p."""
+    towards = np.array([0.6, -0.8])
+    slope = 2.0
+    middle = towards * pull * slope / 10.0
+
+    def smooth(x, normal, gradient):
+        normal[:] = 10.0 * np.eye(2)
+        gradient[:] = 10.0 * (x - middle)
+        return float(10.0 * (x - middle) @ (x - middle) + 2.0 * slope * np.hypot(*x))
+
+    cusps = np.array([0]), np.array([slope])
+    found = minimise(smooth, np.array(start), LMOptions(ftol=1e-10, xtol=1e-10), cusps=cusps)
+    assert found.status is Status.CONVERGED
+    assert found.nfev <= 6
+    assert found.pars == pytest.approx(towards * max(pull - 1.0, 0.0) * slope / 10.0, abs=2e-4)
+    if pull < 1.0:
+        assert np.all(found.pars == 0.0)

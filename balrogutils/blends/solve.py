@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from balrogutils.blends.canvas import Canvas
 from balrogutils.fitting.composite import FRACDEV_RANGE, RATIO_RANGE, FracdevPrior, fit_composite
 from balrogutils.fitting.composites import fit_composites
-from balrogutils.fitting.fit import Fit, fit_scene
+from balrogutils.fitting.fit import Fit
 from balrogutils.fitting.flags import MofFlag
 from balrogutils.fitting.jointprior import JointPrior
 from balrogutils.fitting.models import Model, composite, model
@@ -21,6 +21,7 @@ from balrogutils.fitting.parts import keep_sources
 from balrogutils.fitting.rendering import model_pixels
 from balrogutils.fitting.scene import Scene
 from balrogutils.fitting.solver import LMOptions
+from balrogutils.fitting.sweeps import fit_together
 
 __all__ = ["GroupFit", "MemberFit", "Mix", "Recipe", "Starts", "mof_flags", "pixels_of", "solve"]
 
@@ -128,8 +129,8 @@ def solve(canvas: Canvas, recipe: Recipe, starts: Starts) -> list[MemberFit]:
     size = recipe.nshape + canvas.data.nband
     if recipe.model != "cm":
         profile = model(recipe.model)
-        scene = Scene(canvas.data, [profile] * count, canvas.links, priors)
-        parts = _split(fit_scene(scene, firsts, recipe.options), size, count)
+        fit = fit_together(canvas.data, canvas.links, [profile] * count, priors, firsts, recipe.options)
+        parts = _split(fit, size, count)
         return [MemberFit(one, None if one.flags else profile) for one in parts]
     about = (recipe.options, recipe.fracdev, recipe.fracdev_range, recipe.ratio_range)
     if count == 1 and canvas.links.source.size == canvas.data.start.size:

@@ -35,6 +35,7 @@ def bfd(context: Context, workers: int) -> None:
     settings = Bfd.load(context.fit_file(KIND), context.campaign)
 
     def work(step: Step, meds: Mapping[str, Path]) -> Work:
-        return one_by_one(BfdRun(settings, meds, neighbour_models(context, step, settings)))
+        models = neighbour_models(context, step, settings)
+        return one_by_one(BfdRun(settings, meds, models), models)
 
     fit_catalogue(context, KIND, settings, work, workers)

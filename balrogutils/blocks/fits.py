@@ -17,26 +17,36 @@ from balrogutils.measurement.catalogue import Rows
 from balrogutils.measurement.chunks import Chunk, Run, collate, partition, run_chunks
 from balrogutils.measurement.medsource import MedsSource
 from balrogutils.measurement.objectfitter import ObjectRun
+from balrogutils.peers.installed import engine_versions
 from balrogutils.products import Step
 from balrogutils.settings.corrected import CorrectedRun
 from balrogutils.settings.fits import FitRun
 
-__all__ = ["Work", "fit_catalogue", "neighbour_models", "one_by_one"]
+__all__ = ["Work", "fit_catalogue", "meds_files", "model_catalogue", "neighbour_models", "one_by_one"]
 
 _log = logging.getLogger(__name__)
 
 
 class Work(NamedTuple):
     """A run and how many units (objects, or groups of them) it has to share out; the numbers of the objects in the
-    order of the catalogue, where units are not in that order; what is made of the catalogue in the same step."""
+    order of the catalogue, where units are not in that order; what is made of the catalogue in the same step; a
+    catalogue of models that the values depend on."""
 
     run: Run
     units: int
     number: NDArray[Any] | None = None
     finish: Callable[[Rows], list[Path]] | None = None
+    models: Path | None = None
 
 
-def _meds(context: Context, bands: Sequence[str]) -> dict[str, Path]:
+def meds_files(context: Context, bands: Sequence[str]) -> dict[str, Path]:
+    """Return the MEDS file of each band.
+
+    Raises
+    ------
+    ProductError
+        When one is not there.
+    """
     files = {band: context.tree.meds(band) for band in bands}
     for band, file in files.items():
         if not file.is_file():
@@ -51,7 +61,15 @@ def _meds(context: Context, bands: Sequence[str]) -> dict[str, Path]:
 
 
 def neighbour_models(context: Context, step: Step, settings: CorrectedRun) -> Path | None:
-    """Return the catalogue of models of all objects, which the step reads; None where the run wants none.
+    """Return the catalogue of `model_catalogue`, which the step reads."""
+    models = model_catalogue(context, settings)
+    if models is not None:
+        step.read(models)
+    return models
+
+
+def model_catalogue(context: Context, settings: CorrectedRun) -> Path | None:
+    """Return the catalogue of models of all objects; None where the run wants none.
 
     Raises
     ------
@@ -68,14 +86,13 @@ def neighbour_models(context: Context, step: Step, settings: CorrectedRun) -> Pa
             file=models.product,
             remedy=f"run block {models.bit} first",
         )
-    step.read(models.product)
     return models.product
 
 
-def one_by_one(run: ObjectRun) -> Work:
-    """Return the work of a run that takes each object of the MEDS files by itself."""
+def one_by_one(run: ObjectRun, models: Path | None = None) -> Work:
+    """Return the work of a run that takes each object of the MEDS files by itself, with the models it depends on."""
     with MedsSource(run.meds) as source:
-        return Work(run, source.size)
+        return Work(run, source.size, models=models)
 
 
 def fit_catalogue(
@@ -104,21 +121,26 @@ def fit_catalogue(
     Raises
     ------
     ConfigError
-        The configuration wants a band that the tile does not have.
+        The configuration wants a band that the tile does not have, or an engine that cannot be used.
     ProductError
         A MEDS file is missing or damaged, or the bands hold different objects.
     FitError
         A fitting process died; what is finished is reused by the next run.
     """
     job, tree = Job(kind, context), context.tree
+    versions = engine_versions(settings.engine, context.fit_file(kind))
     bands = settings.bands(context.bands)
-    meds = _meds(context, bands)
-    config = {kind: settings.model_dump(mode="json"), "bands": list(bands)}
+    meds = meds_files(context, bands)
+    config = {kind: settings.model_dump(mode="json"), "bands": list(bands), **versions}
     seeds = {"global_seed": settings.global_seed}
     with job.open(config, seeds) as step:
         step.read(context.fit_file(kind), *meds.values())
-        inputs = {band: step.digest(file) for band, file in meds.items()}
-        run, units, number, finish = work(step, meds)
+        for name, version in versions.items():
+            step.used(name, version)
+        inputs = {band: step.digest(file) for band, file in meds.items()} | versions
+        run, units, number, finish, models = work(step, meds)
+        if models is not None:
+            inputs["models"] = step.digest(models)
         if units == 0:
             raise ProductError("the MEDS files hold no object", tile=context.tile, file=next(iter(meds.values())))
         chunks = [

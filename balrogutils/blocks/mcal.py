@@ -35,6 +35,7 @@ def mcal(context: Context, workers: int) -> None:
     settings = Mcal.load(context.fit_file(KIND), context.campaign)
 
     def work(step: Step, meds: Mapping[str, Path]) -> Work:
-        return one_by_one(McalRun(settings, meds, neighbour_models(context, step, settings)))
+        models = neighbour_models(context, step, settings)
+        return one_by_one(McalRun(settings, meds, models), models)
 
     fit_catalogue(context, KIND, settings, work, workers)

@@ -11,6 +11,7 @@ import click
 
 from balrogutils import __version__
 from balrogutils.cli.adopt import adopt
+from balrogutils.cli.crosscheck import crosscheck
 from balrogutils.cli.injection import audit, replay
 from balrogutils.cli.reporting import chosen_bands, parse_overrides, reporting
 from balrogutils.cli.upkeep import repair, verify
@@ -288,6 +289,7 @@ def summary(tiles: tuple[str, ...], json_path: Path | None, overrides: tuple[str
 
 main.add_command(adopt)
 main.add_command(audit)
+main.add_command(crosscheck)
 main.add_command(replay)
 main.add_command(verify)
 main.add_command(repair)

@@ -11,11 +11,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any, NoReturn
+
+import psutil
 
 from balrogutils.cli.reporting import refused
 from balrogutils.context import Context, Installation
@@ -41,6 +44,9 @@ Tiles of the embedded archives: {tiles}
 
 # Keys that choose what to make rather than how; a job's command must not change with them.
 _CHOICES = frozenset(("tile", "mode", "realizations", "fit_workers"))
+
+# Steps of chunks that are checkpoints.
+_CHUNKED = frozenset(("sof", "mof", "mcal", "bfd"))
 
 # Keys that only some steps obey; the commands of the others must not change with them either.
 _OBEYED_BY = {
@@ -225,10 +231,20 @@ def _refuse(error: BalrogError) -> NoReturn:
     sys.exit(error.exit_status)
 
 
-def relay_sigterm() -> None:
-    """Have the handler of SIGTERM run in a thread of its own.
+def _end_fits() -> None:
+    """Tell the jobs of this process that go on where they were to end."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            words = process.cmdline()
+            if len(words) > 2 and Path(words[1]).name == "balrog" and words[2] in _CHUNKED:
+                process.terminate()
 
-    Snakemake's takes the scheduler's lock, which the code it interrupts may hold: the run would hang for ever.
+
+def relay_sigterm() -> None:
+    """Have the handler of SIGTERM run in a thread of its own, and end fits that are under way.
+
+    Snakemake's takes the scheduler's lock, which the code it interrupts may hold: the run would hang for ever. It lets
+    running jobs finish; fits can take an hour, and what they have done stays as whole chunks.
     """
     handler = signal.getsignal(signal.SIGTERM)
     if not callable(handler):
@@ -238,6 +254,7 @@ def relay_sigterm() -> None:
     def relay() -> None:
         while True:
             handler(*arrived.get())
+            _end_fits()
 
     threading.Thread(target=relay, name="SIGTERM", daemon=True).start()
     # A queue of this kind may be put to in the middle of anything.

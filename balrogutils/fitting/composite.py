@@ -21,7 +21,17 @@ from balrogutils.fitting.pixelpsf import PSFResiduals, fit_pixelised
 from balrogutils.fitting.scene import Scene, single_links
 from balrogutils.fitting.solver import LMOptions
 
-__all__ = ["FRACDEV_RANGE", "RATIO_RANGE", "CompositeFit", "FracdevPrior", "best_share", "fit_composite", "mix_models"]
+__all__ = [
+    "FRACDEV_RANGE",
+    "RATIO_RANGE",
+    "CompositeFit",
+    "FracdevPrior",
+    "best_share",
+    "compose",
+    "fit_composite",
+    "mix_models",
+    "share_of_mix",
+]
 
 F64 = NDArray[np.float64]
 
@@ -62,6 +72,32 @@ def best_share(loss: Callable[[float], float]) -> float:
     low = _GRID[best - 1] if best else _RANGE[0]
     high = _GRID[best + 1] if best + 1 < _GRID.size else _RANGE[1]
     return float(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x)
+
+
+def share_of_mix(cross: float, power: float, prior: FracdevPrior | None) -> tuple[float, float]:
+    """Return the best share of the second of two models and its error.
+
+    Parameters
+    ----------
+    cross, power : float
+        chi^2 by the share f is a constant - 2 cross f + power f^2.
+    prior : FracdevPrior or None
+        Prior of the share.
+
+    Returns
+    -------
+    (float, float)
+        The error is NaN where the probability is not curved downwards.
+    """
+
+    def loss(share: float) -> float:
+        value = 0.5 * power * share * share - cross * share
+        return value if prior is None else value - prior.lnp(share)
+
+    share = best_share(loss)
+    h = 1e-3
+    curvature = (loss(share + h) - 2.0 * loss(share) + loss(share - h)) / (h * h)
+    return share, 1.0 / math.sqrt(curvature) if curvature > 0.0 else math.nan
 
 
 def mix_models(
@@ -118,15 +154,7 @@ def mix_models(
     power = float(np.sum(e * e * matrix[:, 0, 0] - 2.0 * e * d * matrix[:, 0, 1] + d * d * matrix[:, 1, 1]))
     if not (math.isfinite(cross) and power >= 0.0):
         return None
-
-    def loss(share: float) -> float:
-        value = 0.5 * power * share * share - cross * share
-        return value if prior is None else value - prior.lnp(share)
-
-    share = best_share(loss)
-    h = 1e-3
-    curvature = (loss(share + h) - 2.0 * loss(share) + loss(share - h)) / (h * h)
-    return share, 1.0 / math.sqrt(curvature) if curvature > 0.0 else math.nan
+    return share_of_mix(cross, power, prior)
 
 
 def fit_composite(
@@ -166,6 +194,35 @@ def fit_composite(
             return fit_pixelised(data, residuals, psf, profile, prior, guesses, options)
         return fit_scene(Scene(data, [profile], links, [prior]), guesses, options)
 
+    def mix(exp: F64, dev: F64) -> tuple[float, float] | None:
+        return mix_models(data, links, exp, dev, fracdev_prior, residuals)
+
+    return compose(single, mix, starts, fracdev_range, ratio_range)
+
+
+def compose(
+    single: Callable[[Model, Sequence[F64]], Fit],
+    mix: Callable[[F64, F64], tuple[float, float] | None],
+    starts: Sequence[F64],
+    fracdev_range: tuple[float, float],
+    ratio_range: tuple[float, float],
+) -> CompositeFit:
+    """Go through the steps of a cm fit, whoever fits and mixes.
+
+    Parameters
+    ----------
+    single : callable
+        Fits one model from first guesses.
+    mix : callable
+        Given the parameters of exp and dev, returns the share of dev in their best mix and its error, or None.
+    starts, fracdev_range, ratio_range
+        As in `fit_composite`.
+
+    Returns
+    -------
+    CompositeFit
+        As of `fit_composite`.
+    """
     exp, dev = (single(model(name), starts) for name in ("exp", "dev"))
 
     def failed(flags: int) -> CompositeFit:
@@ -177,7 +234,7 @@ def fit_composite(
 
     if exp.flags or dev.flags:
         return failed(exp.flags | dev.flags)
-    mixed = mix_models(data, links, exp.pars, dev.pars, fracdev_prior, residuals)
+    mixed = mix(exp.pars, dev.pars)
     if mixed is None:
         return failed(int(FitFlag.GMIX_RANGE_ERROR))
     found, error = mixed

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from balrogutils.errors import FitError
 from balrogutils.fitting.composite import FRACDEV_RANGE, RATIO_RANGE, FracdevPrior, best_share
-from balrogutils.fitting.fit import Fit, fit_scene
+from balrogutils.fitting.fit import Fit
 from balrogutils.fitting.flags import FitFlag
 from balrogutils.fitting.jointprior import JointPrior
 from balrogutils.fitting.kernels import Links
@@ -19,6 +19,7 @@ from balrogutils.fitting.models import Model, composite, model
 from balrogutils.fitting.observation import Stack
 from balrogutils.fitting.scene import Scene
 from balrogutils.fitting.solver import LMOptions
+from balrogutils.fitting.sweeps import fit_together
 
 __all__ = ["CompositeScene", "fit_composites", "mix_sources"]
 
@@ -159,13 +160,14 @@ def fit_composites(
     """
     count = len(priors)
     shape = (count, 5 + data.nband)
-    exp = fit_scene(Scene(data, [model("exp")] * count, links, priors), starts, options)
+
+    exp = fit_together(data, links, [model("exp")] * count, priors, starts, options)
     guesses = list(starts)
     if not exp.flags:
         larger = exp.pars.reshape(shape).copy()
         larger[:, 4] *= _LARGER
         guesses.insert(0, larger.ravel())
-    dev = fit_scene(Scene(data, [model("dev")] * count, links, priors), guesses, options)
+    dev = fit_together(data, links, [model("dev")] * count, priors, guesses, options)
     unknown = np.full(count, math.nan)
 
     def failed(flags: int) -> CompositeScene:
@@ -186,9 +188,9 @@ def fit_composites(
     sizes = np.divide(by_dev[:, 4], by_exp[:, 4], out=np.full(count, ratio_range[1]), where=by_exp[:, 4] != 0.0)
     ratios = np.clip(sizes, *ratio_range)
     try:
-        together = [composite(float(share), float(ratio)) for share, ratio in zip(shares, ratios, strict=True)]
+        profiles = [composite(float(share), float(ratio)) for share, ratio in zip(shares, ratios, strict=True)]
     except FitError:
         return failed(int(FitFlag.GMIX_RANGE_ERROR))
     first = ((1.0 - shares[:, None]) * by_exp + shares[:, None] * by_dev).ravel()
-    fit = fit_scene(Scene(data, together, links, priors), [first, *starts], options)
-    return CompositeScene(fit, exp, dev, tuple(together), shares, found, errors, ratios, sizes)
+    fit = fit_together(data, links, profiles, priors, [first, *starts], options)
+    return CompositeScene(fit, exp, dev, tuple(profiles), shares, found, errors, ratios, sizes)

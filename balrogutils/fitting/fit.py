@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +14,12 @@ from balrogutils.fitting.flags import FitFlag
 from balrogutils.fitting.scene import Scene
 from balrogutils.fitting.solver import Evaluate, LMOptions, Solution, Status, invert, minimise
 
-__all__ = ["Fit", "fit_scene"]
+__all__ = ["Fit", "descend", "fit_scene", "unfitted"]
 
 F64 = NDArray[np.float64]
+
+# Steps of all sources together after which each is looked at by itself.
+_STEPS = 10
 
 _REASONS = {
     Status.MAXFEV: FitFlag.MAXITER,
@@ -49,12 +53,20 @@ def _s2n(power: float, cross: float) -> float:
     return cross / math.sqrt(power) if power > 0.0 else 0.0
 
 
-def _unfitted(flags: int, npar: int, dof: int, nfev: int) -> Fit:
+def unfitted(flags: int, npar: int, dof: int, nfev: int) -> Fit:
+    """Return a fit that failed: flags, and no numbers."""
     bad = np.full((npar, npar), math.nan)
     return Fit(int(flags), np.full(npar, math.nan), bad, bad, math.nan, dof, math.nan, nfev)
 
 
-def fit_scene(scene: Scene, starts: Sequence[F64], options: LMOptions | None = None, *, project: bool = True) -> Fit:
+def fit_scene(
+    scene: Scene,
+    starts: Sequence[F64],
+    options: LMOptions | None = None,
+    *,
+    project: bool = True,
+    nearer: Callable[[F64], F64] | None = None,
+) -> Fit:
     """Fit the free parameters of a scene.
 
     Parameters
@@ -69,6 +81,8 @@ def fit_scene(scene: Scene, starts: Sequence[F64], options: LMOptions | None = N
     project : bool
         Whether fluxes are solved for at every step (variable projection) and not stepped with the others. The result
         is the same.
+    nearer : callable, optional
+        What to do with parameters from which a fit of all sources together takes many steps: it returns better ones.
 
     Returns
     -------
@@ -82,26 +96,22 @@ def fit_scene(scene: Scene, starts: Sequence[F64], options: LMOptions | None = N
     is without s^2.
     """
     limits = options or LMOptions()
+    few = replace(limits, maxfev=min(limits.maxfev, _STEPS))
     npar, nfree = scene.npar, int(scene.free.sum())
     dof = scene.data.npix - nfree
     if dof <= 0:
-        return _unfitted(FitFlag.ZERO_DOF, npar, max(dof, 0), 0)
+        return unfitted(FitFlag.ZERO_DOF, npar, max(dof, 0), 0)
     if not math.isfinite(float(scene.power.sum())):
-        return _unfitted(FitFlag.LM_FUNC_NOTFINITE, npar, dof, 0)
+        return unfitted(FitFlag.LM_FUNC_NOTFINITE, npar, dof, 0)
 
-    def evaluate(pars: F64, normal: F64, gradient: F64) -> float:
-        chi2 = scene.chi2(pars, normal, gradient, solve=project)
-        return chi2 if math.isnan(chi2) else chi2 + scene.prior(pars, normal, gradient, stepping=True)
-
-    solved = scene.solved if project else None
-    low, high = scene.bounds
     flags, nfev = int(FitFlag.NO_ATTEMPT), 0
     for start in starts:
-        if scene.straight:
-            solution = minimise(evaluate, start, limits, low=low, high=high, solved=solved, noise=scene.noise)
-        else:
-            solution = _straight(scene, evaluate, start, limits, solved)
-        nfev += solution.nfev
+        solution = descend(scene, start, limits if nearer is None else few, project=project)
+        used = solution.nfev
+        while nearer is not None and solution.status is Status.MAXFEV and used < limits.maxfev:
+            solution = descend(scene, nearer(solution.pars), few, project=project)
+            used += solution.nfev
+        nfev += used
         if solution.status is not Status.CONVERGED:
             flags = int(_REASONS[solution.status])
             continue
@@ -109,7 +119,21 @@ def fit_scene(scene: Scene, starts: Sequence[F64], options: LMOptions | None = N
         if not result.flags:
             return result
         flags = result.flags
-    return _unfitted(flags, npar, dof, nfev)
+    return unfitted(flags, npar, dof, nfev)
+
+
+def descend(scene: Scene, start: F64, limits: LMOptions, *, project: bool = True) -> Solution:
+    """Minimise chi^2 and prior rows from one start; arguments as in `fit_scene`."""
+
+    def evaluate(pars: F64, normal: F64, gradient: F64) -> float:
+        chi2 = scene.chi2(pars, normal, gradient, solve=project)
+        return chi2 if math.isnan(chi2) else chi2 + scene.prior(pars, normal, gradient, stepping=True)
+
+    solved = scene.solved if project else None
+    if not scene.straight:
+        return _straight(scene, evaluate, start, limits, solved)
+    low, high = scene.bounds
+    return minimise(evaluate, start, limits, low=low, high=high, solved=solved, noise=scene.noise, cusps=scene.cusps)
 
 
 def _straight(
@@ -130,7 +154,8 @@ def _straight(
         normal[:], gradient[:] = slopes.T @ normal @ slopes, slopes.T @ gradient
         return chi2
 
-    found = minimise(stepping, scene.straighten(first)[0], limits, low=low, high=high, solved=solved, noise=scene.noise)
+    begin = scene.straighten(first)[0]
+    found = minimise(stepping, begin, limits, low=low, high=high, solved=solved, noise=scene.noise, cusps=scene.cusps)
     at = scene.bend(found.at)
     back = np.linalg.inv(scene.straighten(at)[1])
     return found._replace(
@@ -160,14 +185,14 @@ def _result(scene: Scene, solution: Solution, dof: int, nfev: int) -> Fit:
         each.append(_s2n(alone, alone - float(solution.at[part] @ gradient[part])))
     scene.prior(solution.at, normal, gradient)
     if not np.all(np.isfinite(normal)):
-        return _unfitted(FitFlag.EIG_NOTFINITE, npar, dof, nfev)
+        return unfitted(FitFlag.EIG_NOTFINITE, npar, dof, nfev)
     inverse = invert(normal[np.ix_(free, free)])
     if inverse is None:
-        return _unfitted(FitFlag.LM_SINGULAR_MATRIX, npar, dof, nfev)
+        return unfitted(FitFlag.LM_SINGULAR_MATRIX, npar, dof, nfev)
     # Without noise chi^2 is its own rounding.
     variance = max(chi2, scene.noise) / dof
     if not variance > 0.0:
-        return _unfitted(FitFlag.NONPOS_VAR, npar, dof, nfev)
+        return unfitted(FitFlag.NONPOS_VAR, npar, dof, nfev)
     cov0 = np.zeros((npar, npar))
     cov0[np.ix_(free, free)] = inverse
     return Fit(0, pars, cov0, cov0 * variance, (chi2 + penalty) / dof, dof, _s2n(power, cross), nfev, tuple(each))

@@ -18,6 +18,7 @@ from balrogutils.fitting.sersicbank import read_bank
 __all__ = [
     "BulgeDisk",
     "Components",
+    "Composite",
     "FixedProfile",
     "Model",
     "PointSource",
@@ -189,7 +190,18 @@ class BulgeDisk(Model):
         return Components(p, f, dp, np.column_stack([size_by_ratio, size_by_fracdev]))
 
 
-def composite(fracdev: float, ratio: float) -> FixedProfile:
+class Composite(FixedProfile):
+    """The model ``cm``: bulge and disk with fixed fracdev and T_d / T_e, `ratio`."""
+
+    def __init__(self, fracdev: float, ratio: float) -> None:
+        self.fracdev, self.ratio = fracdev, ratio
+        mixture = BulgeDisk("cm", PROFILES["exp"], PROFILES["dev"], ratio=True)
+        # A bulge without size is a point; its Gaussians then keep a size that no image shows.
+        values = np.array([math.log10(max(ratio, 1e-10)), fracdev])
+        super().__init__(Profile("cm", *mixture.components(values)[:2]))
+
+
+def composite(fracdev: float, ratio: float) -> Composite:
     """Return the model ``cm``: bulge and disk with fixed fracdev and T_d / T_e.
 
     Raises
@@ -197,10 +209,7 @@ def composite(fracdev: float, ratio: float) -> FixedProfile:
     FitError
         When the second moment is not positive.
     """
-    mixture = BulgeDisk("cm", PROFILES["exp"], PROFILES["dev"], ratio=True)
-    # A bulge without size is a point; its Gaussians then keep a size that no image shows.
-    values = np.array([math.log10(max(ratio, 1e-10)), fracdev])
-    return FixedProfile(Profile("cm", *mixture.components(values)[:2]))
+    return Composite(fracdev, ratio)
 
 
 class Sersic(Model):

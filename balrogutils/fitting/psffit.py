@@ -21,7 +21,15 @@ from balrogutils.fitting.observation import LocalWCS, Observation, PSFStamp, sta
 from balrogutils.fitting.scene import Scene, single_links
 from balrogutils.fitting.solver import DAMPING_START, LMOptions, judge, propose, scaled_norm
 
-__all__ = ["PSFFit", "PSFOptions", "fit_psf", "psf_family", "psf_is_usable"]
+__all__ = [
+    "PSFFit",
+    "PSFOptions",
+    "fit_psf",
+    "psf_family",
+    "psf_is_usable",
+    "psf_result",
+    "psf_weight",
+]
 
 F64 = NDArray[np.float64]
 # A mixture whose centre is farther from the centre of its stamp, in pixels, is not one of this PSF.
@@ -216,43 +224,66 @@ def fit_psf(psf: PSFStamp, wcs: LocalWCS, options: PSFOptions, jitter: np.random
         ``flags`` is not 0 when no try converged to a mixture of positive flux.
     """
     image = np.ascontiguousarray(psf.image, np.float64)
-    nrow, ncol = image.shape
-    total = float(image.sum())
-    # psf stamps carry no errors; only the relative scale of chi^2 depends on this.
-    weight = np.full(image.shape, (1000.0 / float(image.max())) ** 2)
-    local = wcs.at(psf.row, psf.col)
+    weight, local = psf_weight(image), wcs.at(psf.row, psf.col)
     fit = _FAMILIES[options.family]
-    flags, mixture = FitFlag.NO_ATTEMPT, np.zeros((options.ncomp, 6))
-    counts = g1 = g2 = size = 0.0
-    for attempt in range(options.ntry if jitter is not None else 1):
-        found, mixture = fit(image, weight, local, options, jitter if attempt else None)
-        counts = float(mixture[:, 0].sum())
-        if found:
-            flags = FitFlag(found)
-            continue
-        if not counts > 0.0:
-            flags = FitFlag.NONPOS_FLUX
-            continue
+    found, mixture = fit(image, weight, local, options, None)
+    result = psf_result(found, mixture, psf, wcs)
+    for _ in range(options.ntry - 1 if jitter is not None and result.flags else 0):
+        found, mixture = fit(image, weight, local, options, jitter)
+        result = psf_result(found, mixture, psf, wcs)
+        if not result.flags:
+            break
+    return result
+
+
+def psf_weight(image: F64) -> F64:
+    """Return weights for a PSF stamp, which carries no errors: the same everywhere, peak / 1000 for the error.
+
+    Only the relative scale of chi^2 depends on it.
+    """
+    return np.full(image.shape, (1000.0 / float(image.max())) ** 2)
+
+
+def psf_result(flags: int, mixture: F64, psf: PSFStamp, wcs: LocalWCS) -> PSFFit:
+    """Return a mixture that was fit to a PSF stamp as a fit, flagged where it is no PSF.
+
+    Parameters
+    ----------
+    flags : int
+        `FitFlag` bits of the fit itself.
+    mixture : ndarray, shape (ncomp, 6)
+        Flux, v, u and covariance of each Gaussian, arcsec from the centre of the stamp.
+    psf, wcs
+        As in `fit_psf`.
+    """
+    image = np.ascontiguousarray(psf.image, np.float64)
+    nrow, ncol = image.shape
+    total, weight = float(image.sum()), psf_weight(image)
+    local = wcs.at(psf.row, psf.col)
+    counts, g1, g2, size = float(mixture[:, 0].sum()), 0.0, 0.0, 0.0
+    why = FitFlag(flags)
+    if not why and not counts > 0.0:
+        why = FitFlag.NONPOS_FLUX
+    if not why:
         _, v, u, e1, e2, size = moments(mixture)
         if not size > 0.0:
-            flags = FitFlag.NONPOS_SIZE
+            why = FitFlag.NONPOS_SIZE
         elif not math.hypot(v, u) < _MAX_SHIFT * wcs.scale:
-            flags = FitFlag.CEN_SHIFT
+            why = FitFlag.CEN_SHIFT
         elif not size < nrow * ncol * wcs.area or not math.hypot(e1, e2) < 1.0:
             # Wider than its stamp: a pedestal, not a PSF.
-            flags = FitFlag.GMIX_RANGE_ERROR
+            why = FitFlag.GMIX_RANGE_ERROR
         elif not _LEAST_FLUX < counts / total < 1.0 / _LEAST_FLUX:
             # A single pixel, say, of which no Gaussian has the flux.
-            flags = FitFlag.GMIX_RANGE_ERROR
+            why = FitFlag.GMIX_RANGE_ERROR
         else:
-            flags = FitFlag(0)
             g1, g2 = (float(value) for value in e_to_g(e1, e2))
-            break
     chi2 = float((weight * (render_table(mixture, nrow, ncol, np.array(local), WINDOW) - image) ** 2).sum())
     s2n = math.sqrt(max(float((weight * image**2).sum()) - chi2, 0.0)) if math.isfinite(chi2) else 0.0
+    mixture = mixture.copy()
     if counts > 0.0:
         mixture[:, 1:3] -= mixture[:, 0] @ mixture[:, 1:3] / counts
     # The core decides the fit; Gaussians cannot follow the outer wings of a Moffat. Kept at the fitted flux and not
     # made 1, the mixture has the right core for a star of flux 1, and fluxes are not low by what the wings hold.
     mixture[:, 0] /= total
-    return PSFFit(int(flags), mixture, counts, g1, g2, size, s2n)
+    return PSFFit(int(why), mixture, counts, g1, g2, size, s2n)

@@ -118,6 +118,7 @@ class Scene:
         self.solved = np.zeros(at, bool)
         self.solved[self.flux.ravel()] = True
         self.solved &= self.free
+        self.cusps = self._cusps()
         self._index()
         self._matrix = np.empty((data.nband, self._place.size + 1, self._place.size + 1))
         self.power = data_power(data)
@@ -152,6 +153,16 @@ class Scene:
                 high[part] = np.minimum(high[part], top)
         low[~self.free], high[~self.free] = -np.inf, np.inf
         return low, high
+
+    def _cusps(self) -> tuple[NDArray[np.int64], F64]:
+        """Return where g1 of the sources with a cusp of the prior at g = 0 is, and the slopes of -ln p by |g| there."""
+        places, slopes = [], []
+        for one, part, prior in zip(self.models, self.slices, self.priors, strict=True):
+            shape = slice(part.start + 2, part.start + 4)
+            if prior is not None and not one.point and prior.cusp > 0.0 and self.free[shape].all():
+                places.append(shape.start)
+                slopes.append(prior.cusp)
+        return np.array(places, np.int64), np.array(slopes)
 
     @property
     def noise(self) -> float:
@@ -302,11 +313,14 @@ class Scene:
         return out
 
     def prior(self, pars: F64, normal: F64, gradient: F64, *, stepping: bool = False) -> float:
-        """Add the prior rows of all sources to the normal equations; returns their sum of squares."""
+        """Add the prior rows of all sources to the normal equations; returns their sum of squares. With `stepping` all
+        but `cusps`, first places and slopes of the shapes that the solver is told of."""
         total = 0.0
+        solved = set(self.cusps[0].tolist()) if stepping else set()
         for part, prior in zip(self.slices, self.priors, strict=True):
             if prior is not None:
-                total += prior.add(pars[part], normal[part, part], gradient[part], stepping=stepping)
+                step = part.start + 2 in solved
+                total += prior.add(pars[part], normal[part, part], gradient[part], stepping=step)
         self._mask(normal, gradient)
         return total
 

@@ -20,7 +20,13 @@ F64 = NDArray[np.float64]
 Evaluate = Callable[[F64, F64, F64], float]
 
 DAMPING_START = 1e-3
+DAMPING_REFUSED = 0.1
 DAMPING_MAX = 1e14
+# Lengths of vectors near a cusp: at which a step begins to look, and the least; looks at most; change of chi^2 that is
+# none.
+CUSP_START, CUSP_LEAST = 1e-3, 1e-7
+CUSP_STEPS, CUSP_ENOUGH = 60, 1e-5
+NO_CUSPS = (np.zeros(0, np.int64), np.zeros(0))
 # Fall of chi^2 below which a step needs no evaluation.
 _LAST = 1e-2
 
@@ -128,6 +134,56 @@ def _predicted(normal, gradient, step):
 
 
 @njit(cache=True)
+def propose_cusps(normal, gradient, scale, damping, pars, places, slopes, step):
+    """As `propose`, for chi^2 with 2 slopes |g| added that `normal` and `gradient` do not hold; g are the pairs of
+    parameters that begin at `places`.
+
+    The parabola that touches the cusp from above at the last length of g takes its place again and again until the
+    lengths stay: no pass over the pixels is needed for that, and a g that belongs at the cusp comes to lie on it.
+    """
+    count = places.shape[0]
+    if count == 0:
+        return propose(normal, gradient, scale, damping, step)
+    total, slope = normal.copy(), gradient.copy()
+    before, length = np.empty(count), np.empty(count)
+    for k in range(count):
+        before[k] = math.hypot(pars[places[k]], pars[places[k] + 1])
+        length[k] = max(before[k], CUSP_START)
+    for _ in range(CUSP_STEPS):
+        for k in range(count):
+            curvature = slopes[k] / length[k]
+            for i in range(places[k], places[k] + 2):
+                total[i, i] = normal[i, i] + curvature
+                slope[i] = gradient[i] + curvature * pars[i]
+        if propose(total, slope, scale, damping, step) < 0.0:
+            return -1.0
+        moved = 0.0
+        for k in range(count):
+            i = places[k]
+            now = math.hypot(pars[i] + step[i], pars[i + 1] + step[i + 1])
+            moved = max(moved, slopes[k] * abs(now - length[k]))
+            length[k] = max(now, CUSP_LEAST)
+        if moved < CUSP_ENOUGH:
+            break
+    for k in range(count):
+        if slopes[k] * length[k] <= 10.0 * CUSP_ENOUGH:
+            for i in range(places[k], places[k] + 2):
+                step[i] = -pars[i]
+    return predicted_cusps(normal, gradient, pars, places, slopes, step)
+
+
+@njit(cache=True)
+def predicted_cusps(normal, gradient, pars, places, slopes, step):
+    """Return the fall of chi^2 that a step makes in a quadratic function with cusps."""
+    predicted = _predicted(normal, gradient, step)
+    for k in range(places.shape[0]):
+        i = places[k]
+        now = math.hypot(pars[i] + step[i], pars[i + 1] + step[i + 1])
+        predicted -= 2.0 * slopes[k] * (now - math.hypot(pars[i], pars[i + 1]))
+    return predicted
+
+
+@njit(cache=True)
 def judge(actual, predicted, damping, growth):
     """Return (damping, growth) after a step, by the ratio of actual to predicted fall of chi^2 (Nielsen 1999)."""
     if not actual > 0.0:
@@ -154,6 +210,7 @@ def minimise(
     high: F64 | None = None,
     solved: NDArray[np.bool_] | None = None,
     noise: float = 0.0,
+    cusps: tuple[NDArray[np.int64], F64] = NO_CUSPS,
 ) -> Solution:
     """Minimise chi^2 from `start`.
 
@@ -172,6 +229,8 @@ def minimise(
         Parameters that `evaluate` solves for exactly: they are not damped.
     noise : float
         Rounding of chi^2; a fall below it is none.
+    cusps : (ndarray of int, ndarray), shapes (n,), optional
+        First of two neighbouring parameters g and slope: 2 slope |g| is in chi^2, and not in A and the gradient.
 
     Returns
     -------
@@ -207,14 +266,14 @@ def minimise(
         scale = np.where(held, -1.0, largest * damped)
         small = max(options.ftol * min(chi2, 1.0), noise)
         if fresh:
-            predicted = propose(normal, gradient, scale, 0.0, step)
+            predicted = propose_cusps(normal, gradient, scale, 0.0, pars, *cusps, step)
             if 0.0 <= predicted <= max(min(math.sqrt(options.ftol), _LAST), small) and np.all(np.isfinite(step)):
                 last = np.minimum(np.maximum(pars + step, bottom), top)
                 return Solution(Status.CONVERGED, last, chi2 - predicted, normal, gradient, nfev, pars)
         fresh = False
         if nfev >= options.maxfev:
             break
-        predicted = propose(normal, gradient, scale, damping, step)
+        predicted = propose_cusps(normal, gradient, scale, damping, pars, *cusps, step)
         if predicted < 0.0 or not np.all(np.isfinite(step)):
             damping, growth = judge(-1.0, predicted, damping, growth)
             if damping > DAMPING_MAX:
@@ -222,7 +281,7 @@ def minimise(
             continue
         trial = np.minimum(np.maximum(pars + step, bottom), top)
         step[:] = trial - pars
-        predicted = _predicted(normal, gradient, step)
+        predicted = predicted_cusps(normal, gradient, pars, *cusps, step)
         trial_chi2 = evaluate(trial, trial_normal, trial_gradient)
         nfev += 1
         finite = math.isfinite(trial_chi2) and bool(np.all(np.isfinite(trial_gradient)))
@@ -243,6 +302,9 @@ def minimise(
             status = Status.CONVERGED
             break
         damping, growth = judge(actual, predicted, damping, growth)
+        if not actual >= 0.0:
+            # Less than this does not shorten a step.
+            damping = max(damping, DAMPING_REFUSED)
         if damping > DAMPING_MAX:
             # No step, however short, lowers chi^2: a minimum as far as the arithmetic can tell, if the slope agrees.
             status = Status.CONVERGED if predicted <= 1e-6 * max(chi2, 1.0) else Status.MAXFEV

@@ -82,5 +82,5 @@ class BfdRun(ObjectRun):
         """Name of the step."""
         return "bfd"
 
-    def _fitter(self) -> BfdFitter:
+    def fitter(self) -> BfdFitter:
         return BfdFitter(self.settings, self.bands, None if self.models is None else LightModels(self.models))

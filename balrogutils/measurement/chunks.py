@@ -203,8 +203,8 @@ def _results(chunks: Sequence[Chunk], workers: int) -> Iterator[tuple[int, int]]
         try:
             for future in as_completed(futures):
                 yield future.result()
-        except (KeyboardInterrupt, SystemExit):
-            # Told to end: a chunk can take minutes.
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            # Told to end, here or where the results go: a chunk can take minutes.
             for process in active_children():
                 process.kill()
             raise

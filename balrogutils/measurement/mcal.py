@@ -77,7 +77,8 @@ class McalFitter(ObjectFitter):
             row["flags"] = row["obj_flags"] = ObjectFlag.IMAGE_FLAGS
             return epochs
         random = stream(self.settings.global_seed, "metacal noise", target.id)
-        found = measure(bands, self.options, random)
+        engine = self.psfs.engine
+        found = measure(bands, self.options, random, engine.metacal_images, engine.fit_galaxy)
         copy_filled(row, found)
         row["flags"] = ObjectFlag.METACAL_FAILURE if found["mcal_flags"][0] else 0
         return epochs
@@ -103,5 +104,5 @@ class McalRun(ObjectRun):
         """Name of the step."""
         return "mcal"
 
-    def _fitter(self) -> McalFitter:
+    def fitter(self) -> McalFitter:
         return McalFitter(self.settings, self.bands, None if self.models is None else LightModels(self.models))

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from balrogutils.fitting.composite import CompositeFit, fit_composite
 from balrogutils.fitting.fit import Fit
 from balrogutils.fitting.flags import FitFlag
-from balrogutils.fitting.galaxy import fit_galaxy, round_statistics
+from balrogutils.fitting.galaxy import round_statistics
 from balrogutils.fitting.models import Model, composite, model
 from balrogutils.fitting.observation import Stack, stack
 from balrogutils.fitting.pixelpsf import PSFResiduals, fit_pixelised
 from balrogutils.fitting.solver import LMOptions
 from balrogutils.measurement.catalogue import Rows, magnitude
+from balrogutils.measurement.engine import engine_of
 from balrogutils.measurement.modelprior import fracdev_prior, joint_prior
 from balrogutils.measurement.psfstage import Seen, round_sizes
 from balrogutils.randomness import stream
@@ -58,6 +59,7 @@ class ModelStage:
         self.prior = joint_prior(settings.priors, self.profile, nband)
         lm = settings.max_pars.lm_pars
         self.options = LMOptions(lm.maxfev, lm.ftol, lm.xtol)
+        self.engine = engine_of(settings.engine)
 
     def starts(self, number: int, row: Rows) -> list[F64]:
         """Return first guesses for an object whose PSF columns are filled: size of the PSF, fluxes of a star.
@@ -104,23 +106,17 @@ class ModelStage:
             residuals = PSFResiduals(data, [one for one in stamps if one is not None], mixtures)
         if self.name == "cm":
             pars = self.settings.max_pars
-            made = fit_composite(
-                data,
-                mixtures,
-                self.prior,
-                starts,
-                self.options,
-                fracdev_prior(self.settings.priors),
-                pars.fracdev_range,
-                pars.TdByTe_range,
-                residuals,
-            )
+            share = (fracdev_prior(self.settings.priors), pars.fracdev_range, pars.TdByTe_range)
+            if residuals is not None:
+                made = fit_composite(data, mixtures, self.prior, starts, self.options, *share, residuals)
+            else:
+                made = self.engine.fit_composite(data, mixtures, self.prior, starts, self.options, *share)
             profile = self.profile if made.fit.flags else composite(made.fracdev, made.ratio)
             return Fitted(made.fit, profile, data, mixtures, made)
         if residuals is not None:
             fit = fit_pixelised(data, residuals, mixtures, self.profile, self.prior, starts, self.options)
         else:
-            fit = fit_galaxy(data, mixtures, self.profile, self.prior, starts, self.options)
+            fit = self.engine.fit_galaxy(data, mixtures, self.profile, self.prior, starts, self.options)
         return Fitted(fit, self.profile, data, mixtures)
 
 

@@ -95,16 +95,16 @@ class ObjectRun(ABC):
         return "weight"
 
     @abstractmethod
-    def _fitter(self) -> ObjectFitter:
+    def fitter(self) -> ObjectFitter:
         """Return what measures the objects of a chunk."""
 
     def fit(self, first: int, last: int) -> dict[str, Rows]:
         """Measure objects `first` to `last`, both included; return rows of ``model_fits`` and ``epoch_data``."""
-        fitter = self._fitter()
+        measure = self.fitter()
         rows, epochs = [], []
         with MedsSource(self.meds, region=self.region) as source:
             for target in source.targets(first, last):
-                row, used = fitter(target)
+                row, used = measure(target)
                 rows.append(row)
                 epochs.append(used)
         return {"model_fits": np.concatenate(rows), "epoch_data": np.concatenate(epochs)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +14,10 @@ from balrogutils.fitting.flags import ImageFlag, ObjectFlag
 from balrogutils.fitting.galaxy import template_flux
 from balrogutils.fitting.mixture import make_round, moments
 from balrogutils.fitting.observation import Observation
-from balrogutils.fitting.psffit import PSFFit, PSFOptions, fit_psf, psf_family
+from balrogutils.fitting.psffit import PSFFit, PSFOptions, psf_family
 from balrogutils.masks import mask_of
 from balrogutils.measurement.catalogue import Rows, epoch_rows, magnitude
+from balrogutils.measurement.engine import engine_of
 from balrogutils.measurement.starflags import StarRule, propagate
 from balrogutils.measurement.target import Target
 from balrogutils.measurement.weights import Usable, WeightRules, prepare
@@ -58,6 +60,7 @@ class PSFStage:
         self.settings = settings
         self.bands = bands
         self.options = psf_options(settings.psf_pars)
+        self.engine = engine_of(settings.engine)
         self.rules = WeightRules(
             image_flags=settings.image_flags2check,
             mask_bits=mask_of(settings.extra_mask_flag_list),
@@ -126,12 +129,9 @@ class PSFStage:
 
     def _psf(self, target: Target, band: int, index: int, observation: Observation) -> PSFFit:
         assert observation.psf is not None
-        fit = fit_psf(observation.psf, observation.wcs, self.options)
-        if fit.flags and self.options.ntry > 1:
-            names = (self.bands[band], target.id, target.bands[band][index].cutout_index)
-            jitter = stream(self.settings.global_seed, "psf fit", *names)
-            fit = fit_psf(observation.psf, observation.wcs, self.options, jitter)
-        return fit
+        names = (self.bands[band], target.id, target.bands[band][index].cutout_index)
+        random = partial(stream, self.settings.global_seed, "psf fit", *names)
+        return self.engine.fit_psf(observation.psf, observation.wcs, self.options, random)
 
     def _epoch_rows(self, target: Target, kept: list[list[Seen]]) -> Rows:
         rows = epoch_rows(self.options.ncomp, sum(len(epochs) for epochs in kept))

@@ -59,5 +59,5 @@ class SofRun(ObjectRun):
         """Name of the step."""
         return "sof"
 
-    def _fitter(self) -> Fitter:
+    def fitter(self) -> Fitter:
         return Fitter(self.settings, self.bands)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,15 @@ from balrogutils.metacal.shearing import CUT, lattice_lines, lattice_of, outward
 from balrogutils.metacal.shears import STEP, TYPES, Shear, shear_matrix, shears_of
 from balrogutils.metacal.target import TARGETS, dilated_stamp, dilated_transform, gaussian_sigma, measured_center
 
-__all__ = ["MetacalOptions", "Sheared", "metacal_images"]
+__all__ = [
+    "MetacalOptions",
+    "Sheared",
+    "by_band",
+    "metacal_images",
+    "noise_of",
+    "sheared_epoch",
+    "usable_psfs",
+]
 
 F64 = NDArray[np.float64]
 C128 = NDArray[np.complex128]
@@ -97,10 +106,8 @@ def metacal_images(
         found.
     """
     flat = [epoch for epochs in bands for epoch in epochs]
-    if not flat or not all(bands):
-        raise FitError("there is no stamp for metacal, or none in a band")
-    psfs = [_usable_psf(epoch, options) for epoch in flat]
-    noise = [_noise(epoch, random) if options.fixnoise else None for epoch in flat]
+    psfs = usable_psfs(bands, options)
+    noise = [noise_of(epoch, random) if options.fixnoise else None for epoch in flat]
     sigmas = np.zeros(len(flat))
     if options.psf != "dilate":
         sigmas[:] = [
@@ -133,6 +140,19 @@ def _opposite(g: tuple[float, float]) -> tuple[float, float]:
     return (0.0 - g[0], 0.0 - g[1])
 
 
+def usable_psfs(bands: Sequence[Sequence[Observation]], options: MetacalOptions) -> list[PSFStamp]:
+    """Return the PSF of each stamp, its centre as the options want it.
+
+    Raises
+    ------
+    FitError
+        Where metacal can do nothing with the stamps: as of `metacal_images`.
+    """
+    if not all(bands) or not bands:
+        raise FitError("there is no stamp for metacal, or none in a band")
+    return [_usable_psf(epoch, options) for epochs in bands for epoch in epochs]
+
+
 def _usable_psf(epoch: Observation, options: MetacalOptions) -> PSFStamp:
     if not psf_is_usable(epoch.psf) or epoch.psf is None:
         raise FitError("a stamp has no usable PSF for metacal")
@@ -146,7 +166,7 @@ def _usable_psf(epoch: Observation, options: MetacalOptions) -> PSFStamp:
     return measured_center(epoch.psf) if options.measure_center else epoch.psf
 
 
-def _noise(epoch: Observation, random: np.random.Generator) -> F64:
+def noise_of(epoch: Observation, random: np.random.Generator) -> F64:
     """Return noise of the variance of each pixel; of the median one where the weight is 0."""
     weight = np.asarray(epoch.weight, float)
     used = weight > 0.0
@@ -263,17 +283,30 @@ def _collect(
     own, opposite = (shear.galaxy, shear.psf), (_opposite(shear.galaxy), shear.psf)
     epochs = []
     for k, (epoch, stamp) in enumerate(zip(flat, targets[0], strict=True)):
-        image, weight = made[k][jobs.index(own), 0], np.asarray(epoch.weight, float)
+        image = made[k][jobs.index(own), 0]
         if options.fixnoise:
-            # Fits see the noise that is in the images: 1 / (1 / w + 1 / w) (M 6.2).
-            image, weight = image + made[k][jobs.index(opposite), 1], 0.5 * weight
-        region = None if epoch.region is None else np.where(np.asarray(epoch.region) > 0.0, weight, 0.0)
-        epochs.append(replace(epoch, image=image, weight=weight, psf=stamp, region=region))
-    by_band, at = [], 0
-    for one in bands:
-        by_band.append(epochs[at : at + len(one)])
-        at += len(one)
-    return Sheared(by_band, targets[1])
+            image = image + made[k][jobs.index(opposite), 1]
+        epochs.append(sheared_epoch(epoch, image, stamp, options))
+    return Sheared(by_band(epochs, bands), targets[1])
+
+
+def sheared_epoch(
+    epoch: Observation, image: F64, psf: PSFStamp, options: MetacalOptions, wcs: LocalWCS | None = None
+) -> Observation:
+    """Return an epoch with a sheared image, its target, the weights and region that go with it, and its own map unless
+    another is given."""
+    weight = np.asarray(epoch.weight, float)
+    if options.fixnoise:
+        # Fits see the noise that is in the images: 1 / (1 / w + 1 / w) (M 6.2).
+        weight = 0.5 * weight
+    region = None if epoch.region is None else np.where(np.asarray(epoch.region) > 0.0, weight, 0.0)
+    return replace(epoch, image=image, weight=weight, psf=psf, region=region, wcs=wcs or epoch.wcs)
+
+
+def by_band(epochs: Sequence[Observation], bands: Sequence[Sequence[Observation]]) -> list[list[Observation]]:
+    """Return epochs in a row as those of each band."""
+    rest = iter(epochs)
+    return [list(islice(rest, len(one))) for one in bands]
 
 
 def _gaussian_stamp(sky: F64, wcs: LocalWCS, side: int) -> PSFStamp:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from balrogutils.fitting.fit import Fit
 from balrogutils.fitting.galaxy import fit_galaxy, round_statistics
 from balrogutils.fitting.jointprior import JointPrior
 from balrogutils.fitting.mixture import e_to_g
-from balrogutils.fitting.models import model
+from balrogutils.fitting.models import Model, model
 from balrogutils.fitting.moments import Moments, gauss_moments, linear_moments
 from balrogutils.fitting.observation import Observation, Stack, stack
 from balrogutils.fitting.prepsf import KERNELS, prepsf_kernels
@@ -27,6 +27,8 @@ from balrogutils.metacal.shears import suffix
 __all__ = ["MeasureOptions", "measure"]
 
 F64 = NDArray[np.float64]
+Shearing = Callable[[Sequence[Sequence[Observation]], MetacalOptions, np.random.Generator], dict[str, Sheared]]
+Fitting = Callable[[Stack, F64, Model, JointPrior | None, Sequence[F64], LMOptions], Fit]
 
 _GAUSS = model("gauss")
 # Responses are differences of a hundredth of a shear: fits must end closer to the optimum than elsewhere.
@@ -75,7 +77,13 @@ class MeasureOptions:
                 raise ConfigError(f"{name} has no FWHM", key="fwhm", remedy=f"give one for {name}, in arcsec")
 
 
-def measure(bands: Sequence[Sequence[Observation]], options: MeasureOptions, random: np.random.Generator) -> Rows:
+def measure(
+    bands: Sequence[Sequence[Observation]],
+    options: MeasureOptions,
+    random: np.random.Generator,
+    shear: Shearing = metacal_images,
+    fit_one: Fitting = fit_galaxy,
+) -> Rows:
     """Return one row of metacal columns of an object.
 
     Parameters
@@ -87,6 +95,8 @@ def measure(bands: Sequence[Sequence[Observation]], options: MeasureOptions, ran
         How.
     random : numpy.random.Generator
         Of this object: noise of fixnoise.
+    shear, fit_one : callable
+        What makes the images and what fits them.
 
     Returns
     -------
@@ -102,7 +112,7 @@ def measure(bands: Sequence[Sequence[Observation]], options: MeasureOptions, ran
     """
     row = metacal_rows(len(bands), options.images.types, options.estimators)
     try:
-        images = metacal_images(bands, options.images, random)
+        images = shear(bands, options.images, random)
     except FitError:
         return row
     row["mcal_flags"] = 0
@@ -111,7 +121,7 @@ def measure(bands: Sequence[Sequence[Observation]], options: MeasureOptions, ran
         sheared, end = images[name], suffix(name)
         own = _own_pixels(sheared)
         data = stack(own.bands)
-        fit = _fit(own, data, pars, options)
+        fit = _fit(own, data, pars, options, fit_one)
         row["mcal_flags"] |= fit.flags
         if not fit.flags:
             _store(row[0], own, data, fit, end)
@@ -137,7 +147,7 @@ def _own_pixels(sheared: Sheared) -> Sheared:
     return sheared._replace(bands=bands)
 
 
-def _fit(sheared: Sheared, data: Stack, pars: F64 | None, options: MeasureOptions) -> Fit:
+def _fit(sheared: Sheared, data: Stack, pars: F64 | None, options: MeasureOptions, fit_one: Fitting) -> Fit:
     # Fluxes are solved for, but a start at 0 has no slope.
     first = np.zeros(5 + len(sheared.bands))
     first[4] = float(np.mean(sheared.mixtures[:, :, 3] + sheared.mixtures[:, :, 5]))
@@ -145,7 +155,7 @@ def _fit(sheared: Sheared, data: Stack, pars: F64 | None, options: MeasureOption
     starts = [first] if pars is None else [pars, first]
     smaller = first.copy()
     smaller[4] *= 0.2
-    return fit_galaxy(data, sheared.mixtures, _GAUSS, options.prior, [*starts, smaller], options.lm)
+    return fit_one(data, sheared.mixtures, _GAUSS, options.prior, [*starts, smaller], options.lm)
 
 
 def _store(row: Rows, sheared: Sheared, data: Stack, fit: Fit, end: str) -> None:

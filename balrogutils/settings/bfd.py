@@ -53,6 +53,13 @@ class Bfd(CorrectedRun):
     band_weights: dict[str, Weight] = pydantic.Field(default={"g": 0.0, "r": 0.55, "i": 0.3, "z": 0.15})
     save_bands_separately: bool = True
 
+    @pydantic.field_validator("engine")
+    @classmethod
+    def _own(cls, value: str) -> str:
+        if value != "balrogutils":
+            raise ValueError(f"{value} has no BFD moments; leave engine out")
+        return value
+
     @pydantic.field_validator("jobs")
     @classmethod
     def _all_bands(cls, value: Jobs) -> Jobs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 import pydantic
 
@@ -13,7 +13,10 @@ from balrogutils.masks import MaskBit
 from balrogutils.settings.campaign import Campaign
 from balrogutils.settings.yamlfile import Strict, load_yaml, parse
 
-__all__ = ["Collate", "EMPars", "FitRun", "Jobs", "LMPars", "ModelPars", "PSFPars", "StarFlags"]
+__all__ = ["ENGINES", "Collate", "EMPars", "FitRun", "Jobs", "LMPars", "ModelPars", "PSFPars", "StarFlags"]
+
+EngineName = Literal["balrogutils", "ngmix"]
+ENGINES: tuple[str, ...] = get_args(EngineName)
 
 FROM_TILE = "from_tile"
 # Astrometry 1007, blacklists 31 << 10, PSF 19 << 15.
@@ -124,13 +127,14 @@ class FitRun(Strict):
     """Keys of every fit of a catalogue, with the defaults of the DES Y3 runs.
 
     Keys of DES run files that name the one way there is (a fitter, an input format, a feature that is off) are
-    accepted with that value only.
+    accepted with that value only. `engine` names the code that fits; ngmix must be installed.
     """
 
     LATER: ClassVar[dict[str, str]] = {}
     """Keys that a DES run file may have and this fit does not honour, with what to do about each."""
 
     run: str = pydantic.Field(min_length=1)
+    engine: EngineName = "balrogutils"
     global_seed: int = pydantic.Field(default=22350, ge=0, lt=2**63)
     jobs: Jobs = Jobs()
     collate: Collate = Collate()

@@ -91,3 +91,10 @@ class Mcal(CorrectedRun):
     round_pars: RoundPars = RoundPars()
     priors: McalPriors = McalPriors()
     metacal_pars: MetacalPars = MetacalPars()
+
+    @pydantic.model_validator(mode="after")
+    def _engine_can(self) -> Mcal:
+        sheared = [name for name in self.metacal_pars.types if name.endswith("_psf")]
+        if self.engine == "ngmix" and sheared and self.metacal_pars.psf != "dilate":
+            raise ValueError(f"ngmix makes {' '.join(sheared)} with the target dilate alone, not with round Gaussians")
+        return self

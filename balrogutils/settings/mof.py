@@ -81,6 +81,8 @@ class Mof(ModelRun):
 
     @pydantic.model_validator(mode="after")
     def _together(self) -> Mof:
+        if self.engine != "balrogutils":
+            raise ValueError(f"engine is {self.engine}, which fits single objects and no groups")
         if self.psf_pars.pixelised:
             raise ValueError("psf_pars.pixelised is for single objects; groups are fit with mixtures")
         if self.mof.convergence_model not in (None, self.model):

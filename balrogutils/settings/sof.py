@@ -10,7 +10,7 @@ from balrogutils.settings.fits import FitRun, ModelPars
 from balrogutils.settings.priors import FlatPrior, Priors
 from balrogutils.settings.yamlfile import Strict
 
-__all__ = ["METACAL", "MODELS", "CovPars", "ModelRun", "RoundPars", "Sof"]
+__all__ = ["METACAL", "MODELS", "NGMIX_MODELS", "CovPars", "ModelRun", "RoundPars", "Sof"]
 
 ModelName = Literal[
     "gauss", "turb", "exp", "dev", "cm", "bdf", "bd", "exp_true", "dev_true", "bdf_true", "sersic"
@@ -24,6 +24,9 @@ MODELS: dict[str, tuple[str, ...]] = {
     "sersic": ("n",),
 }
 """Priors beyond those of every model; fracdev of cm is found before its fit, the others are parameters."""
+
+NGMIX_MODELS = ("gauss", "turb", "exp", "dev", "cm", "bdf", "bd")
+"""Models that ngmix has too."""
 
 _MOF = "remove it; neighbours are the business of a MOF run"
 METACAL = "remove it; that is the business of a metacal run"
@@ -86,3 +89,11 @@ class Sof(ModelRun):
     }
 
     region: Literal["cweight-nearest", "seg_and_sky", "weight"] = "cweight-nearest"
+
+    @pydantic.model_validator(mode="after")
+    def _engine_can(self) -> Sof:
+        if self.engine == "ngmix" and self.model not in NGMIX_MODELS:
+            raise ValueError(f"ngmix has no model {self.model}, only {' '.join(NGMIX_MODELS)}")
+        if self.engine == "ngmix" and self.psf_pars.pixelised:
+            raise ValueError("psf_pars.pixelised is given, but the PSFs of ngmix are mixtures alone")
+        return self

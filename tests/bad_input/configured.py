@@ -44,9 +44,50 @@ FILES = [
         ),
     ),
     (
+        *("mof-config/run-y3v02-mof.yaml", f"balrog mof {BARE_TILE}", "  maxerr_conv: 0.5"),
+        *(("  maxer_conv: 0.5", "'mof.maxer_conv' in line \\d+: did you mean 'maxerr_conv'"),),
+        *(
+            ("  maxerr_conv: small", "mof.maxerr_conv in line \\d+: must be a number, not 'small'"),
+            "  maxerr_conv: [0.5",
+        ),
+    ),
+    (
         *("bfd-config/run-y3v02-bfd.yaml", f"balrog bfd {BARE_TILE}", "pad_factor: 2 "),
         *(("pad_facter: 2 ", "'pad_facter' in line \\d+: did you mean 'pad_factor'"),),
         *(("pad_factor: some ", "pad_factor in line \\d+: must be a number, not 'some'"), "pad_factor: [2 "),
+    ),
+]
+
+
+SOF = ("sof-config/run-y3v02-sof.yaml", "engine: balrogutils")
+ABSENT = "ngmix is not installed .*file sof-config/run-y3v02-sof.yaml, key engine\\)\n.*conda-forge ngmix"
+# What is wrong with an engine; command; message; file, a line of it and what it becomes; what must not be installed.
+ENGINES = [
+    (
+        *("an engine that is none", f"balrog sof {BARE_TILE}"),
+        *("engine in line \\d+: must be 'balrogutils' or 'ngmix', not 'ngmx'", *SOF, "engine: ngmx", ""),
+    ),
+    (
+        *("ngmix is asked for and not installed", f"snakemake tile={BARE_TILE}"),
+        *(ABSENT, *SOF, "engine: ngmix", "ngmix"),
+    ),
+    (
+        *("ngmix is asked for and not installed, one block", f"balrog sof {BARE_TILE}"),
+        *(ABSENT, *SOF, "engine: ngmix", "ngmix"),
+    ),
+    (
+        *("a model that ngmix does not have", f"balrog sof {BARE_TILE} --set sof_config=run-exp-sof.yaml"),
+        *("ngmix has no model sersic, only gauss", "sof-config/run-exp-sof.yaml"),
+        *("model: exp", "model: sersic\nengine: ngmix", ""),
+    ),
+    (
+        *("groups by ngmix", f"balrog mof {BARE_TILE}", "engine is ngmix, which fits single objects and no groups"),
+        *("mof-config/run-y3v02-mof.yaml", "\nstrategy: joint", "\nengine: ngmix\nstrategy: joint", ""),
+    ),
+    (
+        *("metacal types that ngmix does not make", f"balrog mcal {BARE_TILE}", "1p_psf with the target dilate alone"),
+        *("shr-config/run-all-mcal.yaml", "jobs:", "engine: ngmix\nmetacal_pars: {types: [noshear, 1p_psf]}\njobs:"),
+        "",
     ),
 ]
 
@@ -86,6 +127,22 @@ ROWS = [
         f"no band z, only g r i .*tile {BARE_TILE}, band z",
         breaks=lambda world: world.edit("desmeds-config/meds-y3v02.yaml", "bands: from_tile", "bands: [g, r, i]"),
     ),
+    *(
+        CONFIGURED(wrong, words, says, breaks=partial(_edit, file=file, old=old, new=new), lacking=lacking)
+        for wrong, words, says, file, old, new, lacking in ENGINES
+    ),
+    CONFIGURED(
+        "crosscheck without ngmix",
+        f"balrog crosscheck {BARE_TILE}",
+        "ngmix is not installed .*key engine\\)\n.*conda-forge ngmix",
+        lacking="ngmix",
+    ),
+    CONFIGURED(
+        "crosscheck of fits that are none",
+        f"balrog crosscheck {BARE_TILE} --fit mof",
+        "'--fit': 'mof' is not one of 'sof', 'mcal'",
+        remedy=False,
+    ),
     CONFIGURED(
         "BFD configuration of which no band of the run counts",
         f"snakemake tile={BARE_TILE} --config mode=519 bands=r,g",
@@ -121,5 +178,47 @@ ROWS = [
         f"balrog prep {BARE_TILE}",
         "the environment says medsconf=y6.*y3v02.*key medsconf",
         breaks=lambda world: world.environment.update(medsconf="y6"),
+    ),
+    *(
+        CONFIGURED(
+            f"MOF: {what}",
+            f"balrog mof {BARE_TILE}",
+            says,
+            breaks=partial(_edit, file="mof-config/run-y3v02-mof.yaml", old=old, new=new),
+        )
+        for what, old, new, says in (
+            (
+                "a rule for neighbours that there is not",
+                "  rule: box",
+                "  rule: circle",
+                "nbrs.rule in line \\d+: .*circle",
+            ),
+            ("a strategy that there is not", "strategy: joint", "strategy: both", "strategy in line \\d+: .*both"),
+            (
+                "radii upside down",
+                "  rule: box",
+                "  rule: radius\n  radius: {low: 9, high: 1}",
+                "low must not be above high",
+            ),
+            ("more turns at least than at most", "  min_itr: 10", "  min_itr: 20", "min_itr must not be above max_itr"),
+            (
+                "convergence of another model",
+                "model: cm\nmax",
+                "model: exp\nmax",
+                "convergence_model is cm, but the model is exp",
+            ),
+            ("pixelised PSFs", "  pixelised: false", "  pixelised: true", "pixelised is for single objects"),
+            (
+                "a key of another fit",
+                "strategy: joint",
+                "strategy: joint\nmetacal_pars: {step: 0.01}",
+                "metacal_pars is not a key",
+            ),
+        )
+    ),
+    CONFIGURED(
+        "MOF: the configuration of single fits",
+        f"balrog mof {BARE_TILE} --set mof_config=run-y3v02-sof.yaml",
+        "run-y3v02-sof.yaml is not there",
     ),
 ]

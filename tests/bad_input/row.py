@@ -59,6 +59,8 @@ class Row:
         Further checks; returns what the table is to say of the disk.
     long : bool
         Whether it takes long; rows of a made tile always do.
+    lacking : str
+        A package that it is about not having; the row is skipped where it is installed.
     """
 
     section: str
@@ -74,6 +76,7 @@ class Row:
     again: bool = False
     check: Callable[[World, Seen], str] | None = None
     long: bool = False
+    lacking: str = ""
 
     @property
     def pattern(self) -> str:

@@ -1,0 +1,1 @@
+"""Another code behind the same fits, where it is installed; nothing needs it."""
