@@ -117,7 +117,7 @@ class Context:
         return self.pipeline.config_file("galsim_config", base / "Balrog-GalSim" / "config", base / "inputs")
 
     def fit_file(self, kind: str) -> Path:
-        """Return the configuration file of a fit, ``sof``, ``mof`` or ``mcal``."""
+        """Return the configuration file of a fit, ``sof``, ``mof``, ``mcal`` or ``bfd``."""
         name = FIT_CONFIGS[kind]
         return self.pipeline.config_file(f"{name}_config", self.site.base / f"{name}-config")
 

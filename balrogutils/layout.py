@@ -25,7 +25,7 @@ MODE_BITS = {
     "match": 1024,
 }
 
-FIT_CONFIGS = {"sof": "sof", "mof": "mof", "mcal": "shr"}
+FIT_CONFIGS = {"sof": "sof", "mof": "mof", "mcal": "shr", "bfd": "bfd"}
 """Kinds of fits, with the name that begins their configuration key and directory (``shr_config``, ``shr-config``)."""
 
 _BRACKETS = frozenset("{}[]()")
@@ -292,6 +292,10 @@ class TileTree:
         """Truth per object and chip, all bands."""
         return self.dir / f"{self.tile}_{self.realization}_balrog_truth_chips.fits"
 
+    def parquet(self, table: Path) -> Path:
+        """Return the Parquet copy of a truth table."""
+        return table.with_suffix(".parquet")
+
     def replay(self, bal_id: int, chip: str) -> Path:
         """One injected object drawn again on one chip."""
         return self.dir / "replay" / f"{self.tile}_{self.realization}_{bal_id}_{chip}.fits"
@@ -305,6 +309,10 @@ class TileTree:
         """Collated catalogue of a fit run."""
         run = self.fit_run(kind)
         return self.fits_root / run / "output" / f"{self.tile}-{run}.fits"
+
+    def moments(self, bands: tuple[str, ...]) -> Path:
+        """Table of BFD moments, under the name it had in DES."""
+        return self.fits_root / self.fit_run("bfd") / "output" / f"{self.tile}_BFD{''.join(bands)}.fits"
 
     def fit_chunk(self, kind: str, first: int, last: int) -> Path:
         """Catalogue of rows `first` to `last` (zero-based, inclusive) of a fit run."""

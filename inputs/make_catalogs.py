@@ -2,23 +2,32 @@
 
     python inputs/make_catalogs.py galaxies DATA      galaxies_cosmos_hsc.fits and galaxies_exp.fits
     python inputs/make_catalogs.py stars TILE RA DEC  stars/Model_<TILE>.csv
+    python inputs/make_catalogs.py stamps MEDS        examples/stamps_<band>_meds.fits.fz
 
 DATA holds the directories ``cosmos_parametric`` (GalSim's example of the COSMOS F814W < 23.5 sample: Sersic and
-bulge+disc fits) and ``cosmos_real_galaxies`` (100 COSMOS galaxies with HSC magnitudes).
+bulge+disc fits) and ``cosmos_real_galaxies`` (100 COSMOS galaxies with HSC magnitudes). MEDS is the name of the MEDS
+files of tile DES1226+2527, with BAND where the band stands.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
+import fitsio
 import numpy as np
+from numpy.lib import recfunctions
 from numpy.typing import NDArray
 
-from balrogutils.fitsfile import Table, read_table, write_tables
+from balrogutils.fitsfile import Table, pack, read_table, write_tables
 from balrogutils.injection.profiles import component_radii, half_light_radius
+from balrogutils.injection.sources import meds
+from balrogutils.meds import MEDS
 from balrogutils.randomness import stream
+from balrogutils.settings.sources import MedsCatalog
 
 log = logging.getLogger("make_catalogs")
 
@@ -157,6 +166,52 @@ def stars(tile: str, ra: float, dec: float, brightest: float, count: int = 600, 
     log.info("%d stars in %s", count, path.name)
 
 
+def stamps(pattern: str, bands: str = "grz", count: int = 5, slots: int = 3) -> None:
+    """Write a few galaxies of MEDS files: their first `slots` stamps and what a reader needs."""
+    section = MedsCatalog(file_name=pattern, snr_min=9.0, size_min=0.2)
+    found = meds.read(section, Path(), "", tuple(bands))
+    with ExitStack() as stack:
+        files = {band: stack.enter_context(MEDS(section.of_band(Path(), "", band))) for band in bands}
+        sides = np.max([file["box_size"][found.row] for file in files.values()], axis=0)
+        rows = np.sort(found.row[np.argsort(sides, kind="stable")[:count]])
+        for band, file in files.items():
+            _write_stamps(file, rows, HERE / "examples" / f"stamps_{band}_meds.fits.fz", slots)
+    log.info("%d of %d galaxies in %s", len(rows), len(found), bands)
+
+
+def _write_stamps(file: MEDS, rows: NDArray[np.int64], path: Path, slots: int) -> None:
+    data = file.get_cat()[rows]
+    kept = [(name, data.dtype[name].base, (slots,) if data.dtype[name].shape else ()) for name in data.dtype.names]
+    table = np.zeros(len(rows), dtype=kept)
+    for name in data.dtype.names:
+        table[name] = data[name][:, :slots] if data[name].ndim > 1 else data[name]
+    table["ncutout"] = np.minimum(table["ncutout"], slots)
+    planes: dict[str, list[NDArray]] = {kind: [] for kind in ("image", "weight", "seg", "psf")}
+    ends = dict.fromkeys(planes, 0)
+    for new, old in enumerate(rows.tolist()):
+        for slot in range(slots):
+            for kind in planes if slot < table["ncutout"][new] else ():
+                pixels = file.get_cutout(old, slot, kind)
+                if kind in ("image", "psf"):
+                    table["psf_start_row" if kind == "psf" else "start_row"][new, slot] = ends[kind]
+                ends[kind] += pixels.size
+                planes[kind].append(pixels.ravel())
+    info = file.get_image_info().copy()
+    for name in info.dtype.names:
+        if name.endswith("_path"):
+            info[name] = ""
+    names = [name for name in file.get_meta().dtype.names if name in ("magzp_ref", "medsconf", "band", "tilename")]
+    with tempfile.TemporaryDirectory() as directory:
+        plain = Path(directory) / "plain.fits"
+        with fitsio.FITS(str(plain), "rw", clobber=True) as fits:
+            fits.write_table(table, extname="object_data")
+            fits.write_table(info, extname="image_info")
+            fits.write_table(recfunctions.repack_fields(file.get_meta()[names]), extname="metadata")
+            for kind, pixels in planes.items():
+                fits.write_image(np.concatenate(pixels), extname="psf" if kind == "psf" else f"{kind}_cutouts")
+        pack(plain, path, path.name, qvalue=16.0, tile="10240,1")
+
+
 def main() -> None:
     """Read the command line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -168,9 +223,12 @@ def main() -> None:
     one.add_argument("ra", type=float)
     one.add_argument("dec", type=float)
     one.add_argument("--brightest", type=float, default=17.0, help="i magnitude of the brightest stars")
+    commands.add_parser("stamps").add_argument("meds", help="name of the MEDS files, BAND for the band")
     given = parser.parse_args()
     if given.what == "galaxies":
         galaxies(given.data)
+    elif given.what == "stamps":
+        stamps(given.meds)
     else:
         stars(given.tile, given.ra, given.dec, given.brightest)
 

@@ -13,7 +13,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
 import pytest  # noqa: E402
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-CONFIGURATION = ("etc", "desmeds-config", "sof-config", "mof-config", "shr-config", "inputs")
+CONFIGURATION = ("etc", "desmeds-config", "sof-config", "mof-config", "shr-config", "bfd-config", "inputs")
 """What a user edits, and a copy of the checkout needs."""
 REAL_TILE = "DES1226+2527"
 

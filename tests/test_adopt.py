@@ -763,7 +763,12 @@ def test_the_command_and_what_is_left_to_do(command, here, tile):
     assert done.returncode == 0, done.stderr
     assert f"adopted coadd {BAND} det" in done.stderr
     assert f"snakemake --cores all tile={TILE} --config mode=8" in done.stderr
-    assert command("balrog", "summary", TILE, "--set", f"bands={BAND}", **here).returncode == 0
+    told = command("balrog", "summary", TILE, "--set", f"bands={BAND}", **here)
+    assert told.returncode == 0
+    assert "adopted, made elsewhere: 1 of 1 jobs of block 4 MEDS" in told.stdout
+    told = command("balrog", "verify", TILE, "--set", f"bands={BAND}", **here)
+    assert told.returncode == 0
+    assert "Adopted, made elsewhere: 1 prep (base), 2 coadd+catalogue (base), 4 MEDS (base)." in told.stdout
     run = command("snakemake", "-n", f"tile={TILE}", "--config", "mode=63", f"bands={BAND}", "realizations=0", **here)
     assert run.returncode == 0, run.stderr
     jobs = counted(run.stdout + run.stderr)

@@ -3,9 +3,8 @@
 import galsim
 import numpy as np
 import pytest
+from bfd_truth import exponential_moments, gaussian_moments
 from metacal_stamps import FINE, sampled, tilted_wcs
-from scipy.integrate import quad
-from scipy.special import beta, hyp1f1
 from simulated_stamps import galsim_wcs, local_wcs
 
 from balrogutils.bfd.columns import bfd_rows, store_bfd
@@ -16,12 +15,6 @@ from balrogutils.fitting.flags import FitFlag
 from balrogutils.fitting.observation import Observation, PSFStamp
 
 OPTIONS = BFDOptions()
-
-
-def gaussian_moments(flux, variance, sigma=1.0):
-    """M_F, M_R, M_C of a round Gaussian: with x = k^2 s^2 / 8, pi (8 / s^2)^(m+1) int x^m (1 - x)^4 exp(-a x)."""
-    a, top = 4.0 * variance / sigma**2, 8.0 / sigma**2
-    return [flux * np.pi * top ** (m + 1) * beta(m + 1, 5) * hyp1f1(m + 1, m + 6, -a) for m in (0, 1, 2)]
 
 
 def test_a_round_gaussian_is_the_closed_form():
@@ -55,12 +48,7 @@ def test_an_exponential_through_a_moffat():
     image = galsim.Convolve(galaxy, psf, gsparams=FINE).drawImage(nx=96, ny=96, wcs=sky, offset=offset, dtype=float)
     stamp = psf.withGSParams(FINE).drawImage(nx=97, ny=97, wcs=sky, dtype=float).array
     one = Observation(image.array / stamp.sum(), np.ones((96, 96)), wcs, PSFStamp(stamp, 48.0, 48.0))
-    r0 = galaxy.scale_radius
-
-    def integrand(k, m):
-        return 2 * np.pi * k ** (1 + m) * (1 - k * k / 8) ** 4 * 100 / (1 + (k * r0) ** 2) ** 1.5
-
-    truth = [quad(integrand, 0, 8**0.5, args=(m,))[0] for m in (0, 2, 4)]
+    truth = 100.0 * np.array(exponential_moments(0.6))
     assert bfd_moments([[one]], OPTIONS).even[0][[0, 1, 4]] == pytest.approx(truth, rel=1e-4)
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 COMMANDS = (
-    *("archive", "prep", "coadd", "detect", "meds", "inject", "sof", "mof", "mcal", "match", "summary"),
+    *("archive", "prep", "coadd", "detect", "meds", "inject", "sof", "mof", "mcal", "bfd", "match", "summary"),
     *("audit", "replay"),
 )
 

@@ -14,8 +14,8 @@ from balrogutils.blocks.inject import inject, plan, truth
 from balrogutils.blocks.replay import replay
 from balrogutils.errors import InjectionError, InputError, ProductError
 from balrogutils.fitsfile import Table, read_header, read_image, read_table, write_tables
-from balrogutils.injection.audit import HEADER_KEY
-from balrogutils.injection.flags import ChipFlag
+from balrogutils.injection.audit import HEADER_KEY, check_pixels
+from balrogutils.injection.flags import OUTCOME_DTYPE, ChipFlag
 
 INPUTS = Path(__file__).resolve().parents[1] / "inputs"
 CHIP = chip_name("g", 1)
@@ -58,6 +58,23 @@ def rewrite(path, name, change):
     rows, header = read_table(path, name), read_header(path, name)
     cards = {key: header[key] for key in ("NOBJECTS", "MAGZERO")}
     write_tables(path, [Table(name, change(rows.copy()), None, cards)])
+
+
+def test_stamps_are_one_group_when_they_share_pixels_directly_or_by_others():
+    image = np.zeros((40, 60), "f4")
+    rows = np.zeros(5, OUTCOME_DTYPE)
+    # A chain of three in an order that joins its ends last, one that only touches it, one far away.
+    boxes = [(1, 10, 1, 10), (17, 26, 1, 10), (9, 18, 8, 17), (27, 30, 1, 10), (50, 60, 30, 40)]
+    for row, box in zip(rows, boxes, strict=True):
+        row["xmin"], row["xmax"], row["ymin"], row["ymax"] = box
+    assert check_pixels(image, image, rows).groups == 3
+    assert check_pixels(image, image, rows[:0]).groups == 0
+    # What one of the chain gains and another loses is within one group; the neighbour that touches it is another.
+    injected = image.copy()
+    injected[5, 2], injected[5, 20] = 3.0, -3.0
+    assert not check_pixels(image, injected, rows).problems
+    injected[5, 20], injected[5, 28] = 0.0, -3.0
+    assert len(check_pixels(image, injected, rows).problems) == 2
 
 
 def test_an_honest_realization_passes_and_every_pixel_is_drawn_again_alike(made):

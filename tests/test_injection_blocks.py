@@ -1,5 +1,7 @@
 """Block 8 on a small tile: truth equals pixels, base and injected differ only where something was injected."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import fitsio
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from injection_tile import MAGZP, SIDE, TILE, chip_name, configuration, make_tile
+from pyarrow import parquet
 
 from balrogutils.blocks.inject import inject, plan, truth
 from balrogutils.context import Context
@@ -140,6 +143,45 @@ def test_outcomes(injected):
         np.testing.assert_allclose(table[f"mag_{band}"], 30 - 2.5 * np.log10(table[f"flux_{band}"]), rtol=1e-12)
     header = read_header(tree.truth, "TRUTH")
     assert (header["TILENAME"], header["INJBANDS"], header["POISSON"]) == (TILE, "gr", 1)
+
+
+def test_parquet_is_the_same_table(injected):
+    _, tree = injected
+    told = {entry["path"] for entry in read_manifest(tree.manifest("truth"))["outputs"]}
+    for file, name in ((tree.truth, "TRUTH"), (tree.truth_chips, "CHIPS")):
+        assert str(tree.parquet(file)) in told
+        rows, header = read_table(file, name), read_header(file, name)
+        table = parquet.read_table(tree.parquet(file))
+        assert tuple(table.column_names) == rows.dtype.names
+        for column in rows.dtype.names:
+            values = table[column].to_numpy()
+            if rows[column].dtype.kind == "U":
+                assert list(values) == list(rows[column])
+            else:
+                # Bit by bit; FITS is big-endian.
+                native = rows[column].astype(rows[column].dtype.newbyteorder("="))
+                assert values.dtype == native.dtype
+                assert values.tobytes() == native.tobytes()
+        about = json.loads(table.schema.metadata[b"cards"])
+        assert about["NOBJECTS"] == header["NOBJECTS"]
+        assert {key: header[key] for key in about} == about
+        units = {field.name: field.metadata[b"unit"].decode() for field in table.schema if field.metadata}
+        assert units
+        for number, column in enumerate(rows.dtype.names, start=1):
+            assert units.get(column, "") == str(header.get(f"TUNIT{number}") or "").strip()
+
+
+def test_parquet_again_is_the_same_file_and_none_where_none_is_wanted(tmp_path):
+    context = make_tile(tmp_path, INPUTS, configuration())
+    tree = run(context)
+    files = [tree.parquet(file) for file in (tree.truth, tree.truth_chips)]
+    before = [file.read_bytes() for file in files]
+    truth(context)
+    assert [file.read_bytes() for file in files] == before
+    without = context.pipeline.model_copy(update={"truth_parquet": False})
+    truth(replace(context, pipeline=without))
+    assert not any(file.exists() for file in files)
+    assert tree.truth.is_file()
 
 
 def test_the_same_bits_again_and_nothing_old_changes_with_another_realization(injected, tmp_path):

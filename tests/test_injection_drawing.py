@@ -4,6 +4,7 @@ import galsim
 import numpy as np
 import pytest
 from injection_tile import header, psf_model
+from scipy.special import gammainccinv
 
 from balrogutils.errors import InjectionError
 from balrogutils.injection import drawing, profiles
@@ -164,3 +165,12 @@ def test_overlap_of_a_stamp_with_a_chip():
     assert own == (slice(2, 5), slice(0, 2))
     assert drawing.Stamp(-5, 0, np.zeros((5, 5))).overlap((10, 10)) is None
     assert drawing.Stamp(0, 10, np.zeros((5, 5))).overlap((10, 10)) is None
+
+
+def test_an_exponential_reaches_as_far_as_its_light():
+    """(1 + x) exp(-x), the light outside x scale lengths, is the upper incomplete gamma function of order 2."""
+    reach, half = (float(gammainccinv(2.0, share)) for share in (profiles.LOST_LIGHT, 0.5))
+    row = planned("exp", t=1.3)
+    radius, _ = profiles.component_radii(*(row[name] for name in profiles.PARAMETERS))
+    found = profiles.light_radius(*(row[name] for name in profiles.PARAMETERS))
+    assert found / radius == pytest.approx(reach / half, rel=1e-13)

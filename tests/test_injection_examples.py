@@ -21,6 +21,7 @@ COLUMNS = {
     "06": {"knots"},
     "07": {"cosmos_index"},
     "08": {"cosmos_index"},
+    "16": {"stamp_reach", "stamp_snr", "stamp_masked", "stamp_slot_g", "stamp_error_g"},
 }
 ALWAYS = {"bal_id", "inj_type", "number", "cat_row", "cat_id", "ra", "dec", "rotation", "shear_g1", "shear_g2"}
 ALWAYS |= {"magnification", "light_scale", "noise_key", "outcome", "r50_arcsec", "flux_g", "mag_g", "extinction_g"}

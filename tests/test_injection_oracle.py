@@ -10,7 +10,8 @@ from injection_tile import header, psf_model
 
 from balrogutils.injection import drawing
 from balrogutils.injection.planning import _dtype
-from balrogutils.injection.shapes import Shapes, bulge_disk_radius
+from balrogutils.injection.profiles import bulge_disk_radius
+from balrogutils.injection.shapes import Shapes
 from balrogutils.settings.injection import Injection
 from balrogutils.wcs import ImageWCS
 

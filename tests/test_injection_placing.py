@@ -221,7 +221,7 @@ def test_galsim_reads_its_own_inputs_below_the_checkout(tmp_path):
     path = tmp_path / "galsim.yaml"
     path.write_text(yaml.safe_dump(config))
     settings = Injection.load(path)
-    assert settings.files(tmp_path, TILE) == [tmp_path / "sizes.txt"]
+    assert settings.files(tmp_path, TILE, ("g",)) == [tmp_path / "sizes.txt"]
     plan = make_plan(settings, {}, GEOMETRY, ("g",), 7, "0", tmp_path)
     np.testing.assert_allclose(plan["r50_arcsec"], [0.3, 0.5, 0.7])
     np.testing.assert_allclose(plan["flux_g"], [2000, 3000, 4000])

@@ -16,6 +16,8 @@ def test_defaults_lie_under_run(tmp_path):
 def test_a_realization_looks_like_a_fresh_meds_data(tmp_path):
     site = Site.from_environment("y3v02", {"BALROG_BASE": str(tmp_path), "MEDS_DATA": str(tmp_path / "m")})
     tree = site.tree("DES0239+0216", "1")
+    moments = "m/balrog_images/1/y3v02-bfd/output/DES0239+0216_BFDgriz.fits"
+    assert tree.moments(("g", "r", "i", "z")) == tmp_path / moments
     assert tree.dir == tmp_path / "m/y3v02/balrog_images/1/y3v02/DES0239+0216"
     assert tree.truth.name == "DES0239+0216_1_balrog_truth_cat.fits"
     assert tree.fit("sof") == tmp_path / "m/balrog_images/1/y3v02-sof/output/DES0239+0216-y3v02-sof.fits"

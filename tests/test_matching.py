@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from balrogutils.archive.geometry import Geometry
+from balrogutils.bfd.columns import bfd_dtype
 from balrogutils.blends.catalogue import group_rows
 from balrogutils.blocks.match import _samples, match
 from balrogutils.context import Context
@@ -14,7 +15,8 @@ from balrogutils.graph import Job
 from balrogutils.layout import Site
 from balrogutils.matching.positions import Reason, match_positions, nearest
 from balrogutils.matching.table import match_table, take_rows
-from balrogutils.measurement.catalogue import model_rows
+from balrogutils.measurement.catalogue import common_dtype, model_rows
+from balrogutils.metacal.columns import metacal_dtype
 from balrogutils.products import read_manifest
 from balrogutils.report.deltamag import Sample, plot_delta_mag, running_median
 from balrogutils.settings.campaign import Campaign
@@ -274,4 +276,32 @@ def test_fits_of_groups_are_matched_where_they_are_there(tile):
     groups["number"] += 1
     write_tables(tile.tree.fit("mof"), [Table("model_fits", groups)])
     with pytest.raises(ProductError, match=r"block 128|not as step mof left it"):
+        match(tile)
+
+
+def test_shapes_and_moments_are_matched_under_their_own_names(tile):
+    """Metacal in other bands than the rest; both in the same table, and no column of one is another's."""
+    shapes = np.zeros(10, dtype=common_dtype(2) + metacal_dtype(2, ("noshear", "1p", "1m"), ("wmom",)))
+    moments = np.zeros(10, dtype=common_dtype(3) + bfd_dtype(3))
+    shapes["number"] = moments["number"] = np.arange(1, 11)
+    shapes["mcal_g"], moments["bfd_even"][:, 0] = 0.1, np.arange(1, 11)
+    mcal, bfd = Job("mcal", tile), Job("bfd", tile)
+    for job, rows in ((mcal, shapes), (bfd, moments)):
+        with job.open({}) as step:
+            write_tables(job.product, [Table("model_fits", rows)])
+            step.wrote(job.product)
+    match(tile)
+    table = fitsio.read(str(tile.tree.match), ext=1)
+    found = table["match_reason"] == 0
+    assert np.all(table["meas_mcal_g"][found] == 0.1)
+    assert table["meas_bfd_even"][found, 0].tolist() == table["meas_number"][found].tolist()
+    assert np.isnan(table["meas_bfd_even"][~found]).all()
+    assert table["meas_bfd_band_even_cov"].shape == (10, 3, 5, 5)
+    # What SOF says of the object stays SOF's.
+    assert np.all(table["meas_psf_flux"][found] == 990.0)
+    begin = ("mcal_", "bfd_")
+    own = [name for name in (*shapes.dtype.names, *moments.dtype.names) if name.startswith(begin)]
+    assert len([name for name in table.dtype.names if name.removeprefix("meas_").startswith(begin)]) == len(own)
+    write_tables(bfd.product, [Table("model_fits", moments[:9])])
+    with pytest.raises(ProductError, match=r"block 512|not as step bfd left it"):
         match(tile)

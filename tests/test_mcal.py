@@ -3,28 +3,20 @@
 from dataclasses import replace
 from pathlib import Path
 
-import galsim
 import numpy as np
 import pytest
-from simulated_stamps import observe, write_meds
+from simulated_stamps import write_meds
+from tile_objects import BANDS, BROKEN, catalogue, fit_light, make_context, target
 
 from balrogutils.blocks import mcal as block
-from balrogutils.context import Context
 from balrogutils.errors import ConfigError, ProductError
-from balrogutils.fitsfile import Table, read_table, write_tables
-from balrogutils.fitting.flags import FitFlag, ObjectFlag
-from balrogutils.fitting.observation import LocalWCS, PSFStamp
-from balrogutils.fitting.psffit import PSFOptions, fit_psf
-from balrogutils.layout import Site
-from balrogutils.measurement.catalogue import model_rows
+from balrogutils.fitsfile import read_table
+from balrogutils.fitting.flags import FitFlag
+from balrogutils.fitting.observation import LocalWCS
 from balrogutils.measurement.lightmodels import LightModels
 from balrogutils.measurement.mcal import McalFitter, McalRun
-from balrogutils.measurement.target import Epoch, Target
-from balrogutils.settings.campaign import Campaign
 from balrogutils.settings.mcal import Mcal
-from balrogutils.settings.pipeline import Pipeline
 
-BANDS = ("g", "r")
 OBJECTS = 3
 SHIPPED = Path(__file__).resolve().parents[1] / "shr-config" / "run-y3v02-mcal.yaml"
 PLAIN = Mcal(run="test", jobs={"bands": "from_tile"}, correct_meds={"mof_run": None})
@@ -64,37 +56,6 @@ def test_wrong_keys_are_named(tmp_path, text, match):
         load(tmp_path, text)
 
 
-def target(edit=None, noise=1.0, profile=None, size=48, number=17):
-    rng = np.random.default_rng(1)
-    galaxy = profile or galsim.Exponential(half_light_radius=0.5).shear(g1=0.1, g2=-0.05)
-    bands = []
-    for band in range(len(BANDS)):
-        seen = [observe(rng, galaxy, 2000.0 * (1 + band), noise, size) for _ in range(3)]
-        seen = [one if edit is None else edit(band, k, one) for k, one in enumerate(seen)]
-        bands.append(tuple(Epoch(one, k + 1, k + 1, 100.0, 200.0) for k, one in enumerate(seen) if one is not None))
-    return Target(number, 1, 40.0, 2.0, size, tuple(bands))
-
-
-def stamps(**changes):
-    return lambda band, k, one: replace(one, **{name: make(one) for name, make in changes.items()})
-
-
-BROKEN = {
-    "NaN images": (stamps(image=lambda one: one.image * np.nan), ObjectFlag.IMAGE_FLAGS),
-    "zero weights": (stamps(weight=lambda one: one.weight * 0), ObjectFlag.IMAGE_FLAGS),
-    "all masked": (stamps(bmask=lambda one: np.full(one.image.shape, 2)), ObjectFlag.IMAGE_FLAGS),
-    "a fifth masked": (
-        stamps(bmask=lambda one: 2 * (np.indices(one.image.shape)[0] < 10)),
-        ObjectFlag.IMAGE_FLAGS,
-    ),
-    "no pixel of its own": (stamps(region=lambda one: one.weight * 0), ObjectFlag.IMAGE_FLAGS),
-    "no PSF": (stamps(psf=lambda one: None), ObjectFlag.PSF_FIT_FAILURE),
-    "NaN PSF": (stamps(psf=lambda one: PSFStamp(one.psf.image * np.nan, 20, 20)), ObjectFlag.PSF_FIT_FAILURE),
-    "singular Jacobian": (stamps(wcs=lambda one: one.wcs._replace(dudrow=0.0, dudcol=0.0)), ObjectFlag.IMAGE_FLAGS),
-    "no exposure in r": (lambda band, k, one: None if band == 1 else one, ObjectFlag.NO_CUTOUTS),
-}
-
-
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_objects_are_flagged_rows_with_fills(name):
     edit, flag = BROKEN[name]
@@ -127,19 +88,6 @@ def test_the_same_object_twice_is_the_same_row():
     first, second = (McalFitter(PLAIN, BANDS, None)(target(noise=5.0)) for _ in range(2))
     assert first[0].tobytes() == second[0].tobytes()
     assert first[1].tobytes() == second[1].tobytes()
-
-
-def catalogue(path, flags=(0, 0)):
-    """Write fits of two exponentials 3 arcsec apart, the second to the north of the first."""
-    rows = model_rows("exp", 2, 2)
-    rows["id"], rows["ra"], rows["dec"], rows["box_size"] = (17, 18), 40.0, (2.0, 2.0 + 3.0 / 3600.0), 48
-    rows["flags"] = flags
-    rows["exp_pars"] = [[0, 0, 0, 0, 0.5, 2000, 4000], [0, 0, 0.1, 0, 0.4, 3000, 1000]]
-    rows["exp_flux"] = rows["exp_pars"][:, 5:]
-    meta = np.zeros(1, dtype=[("model", "S3"), ("bands", "S3")])
-    meta["model"], meta["bands"] = b"exp", b"g,r"
-    write_tables(path, [Table("model_fits", rows), Table("meta_data", meta)])
-    return path
 
 
 def test_models_are_drawn_where_they_are(tmp_path):
@@ -177,11 +125,6 @@ def test_a_neighbour_that_has_a_model_does_not_matter(tmp_path):
     assert np.abs(left["mcal_g"][0] - alone["mcal_g"][0]).max() > 0.02
 
 
-def fit_light(models, one, band):
-    psf = fit_psf(one.psf, one.wcs, PSFOptions("coellip", 3)).mixture
-    return models.image(1, band, one.wcs, psf, one.image.shape, models.offset(0, 1))
-
-
 @pytest.fixture(scope="module")
 def meds(tmp_path_factory):
     root = tmp_path_factory.mktemp("meds")
@@ -189,12 +132,6 @@ def meds(tmp_path_factory):
     for number, path in enumerate(paths.values()):
         write_meds(path, number, OBJECTS)
     return paths
-
-
-def make_context(root, config):
-    site = Site.from_environment("y3v02", {"BALROG_BASE": str(root)})
-    campaign = Campaign(kind="desdm", database="sqlite://", archive="file:///", bands=BANDS, det=BANDS, name="test")
-    return Context(site, Pipeline(shr_config=str(config), bands=BANDS), campaign, "DES0239+0216")
 
 
 def test_every_object_has_a_row_whatever_the_chunks(meds):
@@ -208,7 +145,7 @@ def test_every_object_has_a_row_whatever_the_chunks(meds):
 def test_block_makes_a_catalogue_and_says_what_it_needs(tmp_path, meds):
     config = tmp_path / "run-x.yaml"
     config.write_text("run: x\njobs: {bands: from_tile}\n")
-    context = make_context(tmp_path, config)
+    context = make_context(tmp_path, shr_config=str(config))
     tree = context.tree
     for band in BANDS:
         tree.meds(band).parent.mkdir(parents=True, exist_ok=True)
@@ -217,7 +154,7 @@ def test_block_makes_a_catalogue_and_says_what_it_needs(tmp_path, meds):
         block.mcal(context, 1)
     assert not tree.fit("mcal").exists()
     config.write_text("run: x\njobs: {bands: from_tile}\ncorrect_meds: {mof_run: null}\n")
-    context = make_context(tmp_path, config)
+    context = make_context(tmp_path, shr_config=str(config))
     block.mcal(context, 1)
     rows = read_table(tree.fit("mcal"), "model_fits")
     assert len(rows) == OBJECTS

@@ -132,13 +132,13 @@ def test_what_is_no_plain_file_stays(context):
 
 
 def test_a_step_this_version_does_not_have_is_left_alone(context):
-    path = table(context.tree.fit("bfd"))
-    with Step(context.tree.manifest("bfd"), "bfd", about=context.about()) as step:
+    path = table(context.tree.fit("shapelets"))
+    with Step(context.tree.manifest("shapelets"), "shapelets", about=context.about()) as step:
         step.wrote(path)
     flip(path)
     told, gone = removed_by(context)
     assert not gone
-    assert "this version has no step bfd" in told.refused[0][1]
+    assert "this version has no step shapelets" in told.refused[0][1]
 
 
 def test_adopted_products_stay(base):

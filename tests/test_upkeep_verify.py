@@ -473,8 +473,8 @@ def test_refusals(command, base, words, status, message):
 
 def test_a_step_of_another_version_is_checked_under_other(context):
     tree = context.tree
-    path = table(tree.fit("bfd"))
-    with Step(tree.manifest("bfd"), "bfd", about=context.about()) as step:
+    path = table(tree.fit("shapelets"))
+    with Step(tree.manifest("shapelets"), "shapelets", about=context.about()) as step:
         step.wrote(path)
     report = verify(context, deep=True)
     assert report.sound

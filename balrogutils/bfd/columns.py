@@ -15,10 +15,13 @@ __all__ = ["bfd_dtype", "bfd_rows", "store_bfd"]
 Rows = NDArray[Any]
 
 
-def bfd_dtype(nband: int) -> list[tuple[Any, ...]]:
-    """Return the columns of objects in `nband` bands; moments in the orders of `moments.EVEN` and `moments.ODD`."""
+def bfd_dtype(nband: int, *, separately: bool = True) -> list[tuple[Any, ...]]:
+    """Return the columns of objects in `nband` bands; moments in the orders of `moments.EVEN` and `moments.ODD`.
+
+    `separately` says whether those of each band are among them.
+    """
     even, odd = len(EVEN), len(ODD)
-    return [
+    columns: list[tuple[Any, ...]] = [
         ("bfd_flags", "i4"),
         ("bfd_nimage", "i4", (nband,)),
         ("bfd_offset", "f8", (2,)),
@@ -26,16 +29,20 @@ def bfd_dtype(nband: int) -> list[tuple[Any, ...]]:
         ("bfd_even_cov", "f8", (even, even)),
         ("bfd_odd", "f8", (odd,)),
         ("bfd_odd_cov", "f8", (odd, odd)),
-        ("bfd_band_even", "f8", (nband, even)),
-        ("bfd_band_even_cov", "f8", (nband, even, even)),
-        ("bfd_band_odd", "f8", (nband, odd)),
-        ("bfd_band_odd_cov", "f8", (nband, odd, odd)),
     ]
+    if separately:
+        columns += [
+            ("bfd_band_even", "f8", (nband, even)),
+            ("bfd_band_even_cov", "f8", (nband, even, even)),
+            ("bfd_band_odd", "f8", (nband, odd)),
+            ("bfd_band_odd_cov", "f8", (nband, odd, odd)),
+        ]
+    return columns
 
 
-def bfd_rows(nband: int, count: int = 1) -> Rows:
+def bfd_rows(nband: int, count: int = 1, *, separately: bool = True) -> Rows:
     """Return rows that nothing was measured for: not-a-number, flags NO_ATTEMPT."""
-    rows = np.zeros(count, dtype=bfd_dtype(nband))
+    rows = np.zeros(count, dtype=bfd_dtype(nband, separately=separately))
     for name in rows.dtype.names or ():
         if rows[name].dtype.kind == "f":
             rows[name] = np.nan
@@ -44,10 +51,11 @@ def bfd_rows(nband: int, count: int = 1) -> Rows:
 
 
 def store_bfd(row: Rows, found: BFDMoments) -> None:
-    """Fill one row."""
+    """Fill one row; moments of each band where it has columns for them."""
     row["bfd_flags"], row["bfd_nimage"] = found.flags, found.nimage
     row["bfd_offset"] = found.v, found.u
     row["bfd_even"], row["bfd_even_cov"] = found.all_even, found.all_even_cov
     row["bfd_odd"], row["bfd_odd_cov"] = found.all_odd, found.all_odd_cov
-    row["bfd_band_even"], row["bfd_band_even_cov"] = found.even, found.even_cov
-    row["bfd_band_odd"], row["bfd_band_odd_cov"] = found.odd, found.odd_cov
+    if "bfd_band_even" in (row.dtype.names or ()):
+        row["bfd_band_even"], row["bfd_band_even_cov"] = found.even, found.even_cov
+        row["bfd_band_odd"], row["bfd_band_odd_cov"] = found.odd, found.odd_cov

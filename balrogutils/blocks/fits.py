@@ -15,10 +15,13 @@ from balrogutils.errors import ProductError
 from balrogutils.graph import Job
 from balrogutils.measurement.catalogue import Rows
 from balrogutils.measurement.chunks import Chunk, Run, collate, partition, run_chunks
+from balrogutils.measurement.medsource import MedsSource
+from balrogutils.measurement.objectfitter import ObjectRun
 from balrogutils.products import Step
+from balrogutils.settings.corrected import CorrectedRun
 from balrogutils.settings.fits import FitRun
 
-__all__ = ["Work", "fit_catalogue"]
+__all__ = ["Work", "fit_catalogue", "neighbour_models", "one_by_one"]
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +48,34 @@ def _meds(context: Context, bands: Sequence[str]) -> dict[str, Path]:
                 remedy="run block 32 first" if context.realization is not None else "run block 4 first",
             )
     return files
+
+
+def neighbour_models(context: Context, step: Step, settings: CorrectedRun) -> Path | None:
+    """Return the catalogue of models of all objects, which the step reads; None where the run wants none.
+
+    Raises
+    ------
+    ProductError
+        When it is not there.
+    """
+    if settings.correct_meds.mof_run is None:
+        return None
+    models = Job("mof", context)
+    if not models.product.is_file():
+        raise ProductError(
+            "the models of neighbours are not there",
+            tile=context.tile,
+            file=models.product,
+            remedy=f"run block {models.bit} first",
+        )
+    step.read(models.product)
+    return models.product
+
+
+def one_by_one(run: ObjectRun) -> Work:
+    """Return the work of a run that takes each object of the MEDS files by itself."""
+    with MedsSource(run.meds) as source:
+        return Work(run, source.size)
 
 
 def fit_catalogue(
@@ -79,12 +110,12 @@ def fit_catalogue(
     FitError
         A fitting process died; what is finished is reused by the next run.
     """
-    tree = context.tree
+    job, tree = Job(kind, context), context.tree
     bands = settings.bands(context.bands)
     meds = _meds(context, bands)
     config = {kind: settings.model_dump(mode="json"), "bands": list(bands)}
     seeds = {"global_seed": settings.global_seed}
-    with Job(kind, context).open(config, seeds) as step:
+    with job.open(config, seeds) as step:
         step.read(context.fit_file(kind), *meds.values())
         inputs = {band: step.digest(file) for band, file in meds.items()}
         run, units, number, finish = work(step, meds)
@@ -103,9 +134,9 @@ def fit_catalogue(
             for first, last in partition(units, settings.jobs.chunksize)
         ]
         reused = run_chunks(chunks, workers)
-        rows = collate(chunks, tree.fit(kind), number)
+        rows = collate(chunks, job.product, number)
         made = [] if finish is None else finish(rows)
-        step.wrote(tree.fit(kind), *(chunk.product for chunk in chunks), *made)
+        step.wrote(job.product, *(chunk.product for chunk in chunks), *made)
         good = int(np.count_nonzero(rows["flags"] == 0))
         step.count(objects=len(rows), good=good, flagged=len(rows) - good, chunks=len(chunks), chunks_reused=reused)
         _log.info("%s: %d objects in %s fit, %d flagged", context.tile, len(rows), "".join(bands), len(rows) - good)

@@ -20,6 +20,7 @@ from balrogutils.injection.flags import OUTCOME_UNITS, ChipFlag
 from balrogutils.injection.planning import UNITS, make_plan, plan_bands, read_plan
 from balrogutils.injection.sources.loading import load
 from balrogutils.injection.truth import truth_table
+from balrogutils.parquetfile import write_parquet
 from balrogutils.products import Step, link_or_copy
 from balrogutils.progress import track
 from balrogutils.settings.injection import Injection
@@ -56,7 +57,7 @@ def plan(context: Context) -> None:
         types = [item.type for item in settings.gal.items if not item.native]
         try:
             catalogs = {name: load(name, settings, root, context.tile, bands) for name in types}
-            step.read(*settings.files(root, context.tile))
+            step.read(*settings.files(root, context.tile, bands))
             masked = _masks(context, bands, step) if settings.image.avoid.masked else None
             rows = make_plan(settings, catalogs, geometry, bands, seed, realization, root, masked)
         except BalrogError as error:
@@ -154,7 +155,7 @@ def truth(context: Context) -> None:
     settings, seed, realization = settings_of(context)
     tree = context.tree
     config = settings.model_dump(mode="json")
-    with Job("truth", context).open(config, {"injection": seed}) as step:
+    with Job("truth", context).open(config | {"parquet": context.pipeline.truth_parquet}, {"injection": seed}) as step:
         step.read(tree.plan)
         rows = read_plan(tree.plan)
         bands = plan_bands(rows)
@@ -168,9 +169,19 @@ def truth(context: Context) -> None:
                 error.message, tile=context.tile, band=error.where.get("band"), file=tree.truth, remedy=error.remedy
             ) from error
         cards = _cards(context, settings, rows, seed)
-        write_tables(tree.truth, [Table("TRUTH", table, UNITS, cards)])
-        write_tables(tree.truth_chips, [Table("CHIPS", chips, OUTCOME_UNITS, cards)])
-        step.wrote(tree.truth, tree.truth_chips)
+        whole = {
+            tree.truth: Table("TRUTH", table, UNITS, cards),
+            tree.truth_chips: Table("CHIPS", chips, OUTCOME_UNITS, cards),
+        }
+        for file, one in whole.items():
+            write_tables(file, [one])
+            step.wrote(file)
+            if context.pipeline.truth_parquet:
+                write_parquet(tree.parquet(file), one)
+                step.wrote(tree.parquet(file))
+            else:
+                # Of an earlier truth; it would not be this one.
+                tree.parquet(file).unlink(missing_ok=True)
         for kind in dict.fromkeys(str(name) for name in table["inj_type"]):
             mine = table[table["inj_type"] == kind]
             write_tables(tree.truth_of(kind), [Table("TRUTH", mine, UNITS, {**cards, "NOBJECTS": len(mine)})])

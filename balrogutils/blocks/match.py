@@ -13,9 +13,9 @@ from balrogutils.archive.geometry import Geometry
 from balrogutils.context import Context
 from balrogutils.errors import InputError, ProductError
 from balrogutils.fitsfile import Table, read_table, write_tables
-from balrogutils.graph import Job
+from balrogutils.graph import OTHER_FITS, Job
 from balrogutils.injection.planning import UNITS
-from balrogutils.layout import MODE_BITS, TileTree
+from balrogutils.layout import TileTree
 from balrogutils.matching.positions import Reason, match_positions, nearest
 from balrogutils.matching.table import PER_BAND, SHARED, match_table
 from balrogutils.products import Step
@@ -79,23 +79,32 @@ def _measured(context: Context, bands: tuple[str, ...], wcs: ImageWCS, step: Ste
                 remedy="make all bands' catalogues again (mode 16)",
             )
         tables.append((f"_{band}", rows[list(PER_BAND)]))
-    kinds = ["sof", *(["mof"] if Job("mof", context).manifest.is_file() else [])]
-    for kind in kinds:
-        path = tree.fit(kind)
-        if kind != "sof":
-            step.read(_need(context, path, "the catalogue of fits of groups", "make it (mode 128)"))
-        fits = read_table(path, "model_fits")
+    others = [job for kind in OTHER_FITS if (job := Job(kind, context)).manifest.is_file()]
+    for job in (Job("sof", context), *others):
+        if job in others:
+            step.read(_need(context, job.product, f"the catalogue of {job.step}", f"make it (mode {job.bit})"))
+        fits = read_table(job.product, "model_fits")
         if not np.array_equal(fits["number"], shared["NUMBER"]):
             raise ProductError(
                 "the fits are not of the objects of the catalogues",
                 tile=context.tile,
-                file=path,
-                remedy=f"run block {MODE_BITS[kind]} again",
+                file=job.product,
+                remedy=f"run block {job.bit} again",
             )
-        # Position and number come from the catalogue already.
-        keep = [name for name in fits.dtype.names or () if name not in ("ra", "dec", "number")]
-        tables.append(("", fits[keep] if kind == "sof" else _renamed(fits[keep], kind)))
+        tables.append(("", _own_columns(fits, job.step)))
     return tables
+
+
+def _own_columns(rows: Rows, kind: str) -> Rows:
+    """Return what a fit adds to the table: names say which fit it is, but for SOF's."""
+    names = rows.dtype.names or ()
+    own = [name for name in names if name.startswith(f"{kind}_")]
+    if own:
+        # The columns about the object and its PSF are those of SOF.
+        return rows[own]
+    # Position and number come from the catalogue already.
+    kept = rows[[name for name in names if name not in ("ra", "dec", "number")]]
+    return kept if kind == "sof" else _renamed(kept, kind)
 
 
 def _renamed(rows: Rows, prefix: str) -> Rows:

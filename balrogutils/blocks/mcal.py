@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from balrogutils.blocks.fits import Work, fit_catalogue
+from balrogutils.blocks.fits import Work, fit_catalogue, neighbour_models, one_by_one
 from balrogutils.context import Context
-from balrogutils.errors import ProductError
 from balrogutils.measurement.mcal import McalRun
-from balrogutils.measurement.medsource import MedsSource
 from balrogutils.products import Step
 from balrogutils.settings.mcal import Mcal
 
 __all__ = ["mcal"]
 
 KIND = "mcal"
-_MODELS = "mof"
 
 
 def mcal(context: Context, workers: int) -> None:
@@ -38,18 +35,6 @@ def mcal(context: Context, workers: int) -> None:
     settings = Mcal.load(context.fit_file(KIND), context.campaign)
 
     def work(step: Step, meds: Mapping[str, Path]) -> Work:
-        models = None
-        if settings.correct_meds.mof_run is not None:
-            models = context.tree.fit(_MODELS)
-            if not models.is_file():
-                raise ProductError(
-                    "the models of neighbours are not there",
-                    tile=context.tile,
-                    file=models,
-                    remedy="run block 128 first",
-                )
-            step.read(models)
-        with MedsSource(meds) as source:
-            return Work(McalRun(settings, meds, models), source.size)
+        return one_by_one(McalRun(settings, meds, neighbour_models(context, step, settings)))
 
     fit_catalogue(context, KIND, settings, work, workers)

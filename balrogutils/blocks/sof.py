@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from balrogutils.blocks.fits import Work, fit_catalogue
+from balrogutils.blocks.fits import Work, fit_catalogue, one_by_one
 from balrogutils.context import Context
-from balrogutils.measurement.medsource import MedsSource
 from balrogutils.measurement.sof import SofRun
 from balrogutils.products import Step
 from balrogutils.settings.sof import Sof
@@ -35,7 +34,6 @@ def sof(context: Context, workers: int) -> None:
     settings = Sof.load(context.fit_file(KIND), context.campaign)
 
     def work(_: Step, meds: Mapping[str, Path]) -> Work:
-        with MedsSource(meds) as source:
-            return Work(SofRun(settings, meds), source.size)
+        return one_by_one(SofRun(settings, meds))
 
     fit_catalogue(context, KIND, settings, work, workers)

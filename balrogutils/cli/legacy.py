@@ -17,7 +17,7 @@ from balrogutils.errors import BalrogError, InputError
 from balrogutils.graph import Job, needs
 from balrogutils.layout import FIT_CONFIGS, MODE_BITS
 
-__all__ = ["MedsBase", "balrog_base", "mcal_megamixer", "mof_megamixer", "sof_megamixer"]
+__all__ = ["MedsBase", "balrog_base", "balrog_bfd", "mcal_megamixer", "mof_megamixer", "sof_megamixer"]
 
 _OPTIONS = {"help_option_names": ["-h", "--help"]}
 
@@ -131,13 +131,25 @@ mof_megamixer = _megamixer("mof")
 mcal_megamixer = _megamixer("mcal")
 
 
+@click.command(context_settings=_OPTIONS)
+@click.option("-c", "--confs", "config", metavar="FILE", help="BFD configuration; the campaign's by default.")
+@click.option("-t", "--tile", required=True, metavar="TILE", help="Tile name.")
+@click.option("-n", "--ncpu", "cores", type=click.IntRange(1), help="Cores to use; the number of bands by default.")
+def balrog_bfd(config: str | None, tile: str, cores: int | None) -> None:
+    """Measure BFD moments of one tile: the base run, or the realization that MEDS_DATA names."""
+    with _refusing():
+        _fit("bfd", config, tile, cores)
+
+
 _NEEDED = {"meds": "a MEDS file", "coadd": "a coadd", "mof": "a MOF catalogue"}
 
 
-def _fit(kind: str, config: str, tile: str, cores: int) -> None:
-    named = {f"{FIT_CONFIGS[kind]}_config": _as_given(config)}
-    overrides = _overrides(mode=MODE_BITS[kind], fit_workers=cores, **named)
+def _fit(kind: str, config: str | None, tile: str, cores: int | None) -> None:
+    named = {f"{FIT_CONFIGS[kind]}_config": None if config is None else _as_given(config)}
+    overrides = _overrides(mode=MODE_BITS[kind], **named)
     first = Installation.load(overrides)
+    cores = cores or len(first.context(tile).bands)
+    overrides |= _overrides(fit_workers=cores)
     place = _place(first)
     overrides |= _overrides(realizations=place.realization)
     environment = {**os.environ, "MEDS_DATA": str(place.meds_data)}

@@ -216,6 +216,18 @@ def mcal(tile: str, realization: str | None, workers: int, overrides: tuple[str,
 
 @main.command()
 @_tile_command(realizations=True, bands=False)
+@_workers
+def bfd(tile: str, realization: str | None, workers: int, overrides: tuple[str, ...], log: Path | None) -> None:
+    """Block 512: BFD moments of every object, with their covariances."""
+    with reporting(log):
+        context = _context(tile, realization, overrides)
+        from balrogutils.blocks import bfd as block
+
+        block.bfd(context, workers)
+
+
+@main.command()
+@_tile_command(realizations=True, bands=False)
 def match(tile: str, realization: str | None, overrides: tuple[str, ...], log: Path | None) -> None:
     """Block 1024: truth matched to measurement. All realizations when none is named."""
     with reporting(log):

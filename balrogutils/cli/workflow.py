@@ -35,8 +35,7 @@ balrogutils makes DES-style tiles: name one.
   snakemake --cores 16 tile=DES0239+0216 --config mode=63    the first six blocks only
 
 Mode bits: 1 prep, 2 coadd and catalogue, 4 MEDS, 8 injection, 16 and 32 the same for injected data, 64 SOF,
-128 MOF,
-256 metacal, 1024 matching.
+128 MOF, 256 metacal, 512 BFD, 1024 matching.
 Tiles of the embedded archives: {tiles}
 """
 
@@ -50,6 +49,8 @@ _OBEYED_BY = {
     "sof_config": frozenset(("sof",)),
     "mof_config": frozenset(("mof",)),
     "shr_config": frozenset(("mcal",)),
+    "bfd_config": frozenset(("bfd",)),
+    "truth_parquet": frozenset(("truth",)),
     "tool_timeout": frozenset(("prep", "coadd", "catalog", "meds")),
 }
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from balrogutils.errors import InjectionError
 from balrogutils.injection.catalogs import ZERO_POINT
-from balrogutils.injection.flags import ChipFlag
+from balrogutils.injection.flags import ChipFlag, sharing
 from balrogutils.injection.planning import plan_bands
 from balrogutils.injection.profiles import LOST_LIGHT
 
@@ -96,13 +95,11 @@ def check_pixels(base: NDArray[Any], injected: NDArray[Any], rows: NDArray[Any])
     if base.shape != injected.shape:
         found.problems.append(f"the images have shapes {base.shape} and {injected.shape}")
         return found
-    stamps = np.zeros(base.shape, dtype=bool)
-    boxes = [
-        (slice(int(row["ymin"]) - 1, int(row["ymax"])), slice(int(row["xmin"]) - 1, int(row["xmax"]))) for row in rows
-    ]
-    for box in boxes:
-        stamps[box] = True
-    labels, found.groups = ndimage.label(stamps)
+    group = _groups(rows)
+    found.groups = int(group.max(initial=0))
+    labels = np.zeros(base.shape, dtype=np.int32)
+    for row, number in zip(rows, group, strict=True):
+        labels[int(row["ymin"]) - 1 : int(row["ymax"]), int(row["xmin"]) - 1 : int(row["xmax"])] = number
     gained, steps = (np.zeros(found.groups + 1) for _ in range(2))
     outside = infinite = 0
     for first in range(0, len(base), _BLOCK):
@@ -120,7 +117,6 @@ def check_pixels(base: NDArray[Any], injected: NDArray[Any], rows: NDArray[Any])
         found.problems.append(f"{outside} pixels outside the stamps differ from the base image")
     if infinite:
         found.problems.append(f"{infinite} pixels became infinite by injection, or finite")
-    group = np.array([labels[box][0, 0] for box in boxes], dtype=np.int64)
     told, light = (
         np.bincount(group, values, minlength=found.groups + 1)
         for values in (rows["flux_on_chip"] + rows["noise_drawn"], np.abs(rows["flux_on_chip"]))
@@ -138,6 +134,22 @@ def check_pixels(base: NDArray[Any], injected: NDArray[Any], rows: NDArray[Any])
         )
     found.problems += check_chip_rows(rows)
     return found
+
+
+def _groups(rows: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the number, from 1, of the group of each stamp: those that share pixels, directly or by others."""
+    group = np.zeros(len(rows), dtype=np.int64)
+    for first in range(len(rows)):
+        if group[first]:
+            continue
+        number = group.max() + 1
+        todo = [first]
+        group[first] = number
+        while todo:
+            new = np.flatnonzero(sharing(rows, rows[todo.pop()]) & (group == 0))
+            group[new] = number
+            todo.extend(new.tolist())
+    return group
 
 
 def check_chip_rows(rows: NDArray[Any]) -> list[str]:

@@ -19,6 +19,8 @@ __all__ = ["Stamp", "draw", "poisson_noise", "psf_reach", "stamp_half"]
 # An interpolated PSF sampled at the pixels of one sub-pixel phase sums to 1 within a few parts in a thousand; more says
 # that the model is no PSF.
 _STAR_TOLERANCE = 0.02
+# The noise of a real stamp, and what deconvolution makes of it, has no end; more says that it has outgrown the object.
+_STAMP_TOLERANCE = 0.02
 
 
 class Stamp(NamedTuple):
@@ -103,7 +105,7 @@ def draw(
     Returns
     -------
     Stamp
-        Its sum is `flux` within `profiles.LOST_LIGHT`; exactly, for stars.
+        Its sum is `flux` within `profiles.LOST_LIGHT`; exactly, for stars and stamps of real objects.
 
     Raises
     ------
@@ -123,7 +125,6 @@ def draw(
         model = psf.profile(*at)
         if recenter:
             model = model.shift(-model.centroid)
-        star = profile is None
         if profile is not None:
             local = wcs.galsim.local(image_pos=galsim.PositionD(at[1] + 1.0, at[0] + 1.0))
             model = galsim.Convolve(local.profileToImage(profile), model, gsparams=gsparams)
@@ -137,11 +138,15 @@ def draw(
             remedy="cut such objects with t_max, or raise stamp.gsparams.maximum_fft_size",
         ) from error
     total = float(image.array.sum())
-    if not abs(total - 1.0) <= (_STAR_TOLERANCE if star else profiles.LOST_LIGHT):
+    real = str(row["model"]) == "meds"
+    tolerance = _STAR_TOLERANCE if profile is None else _STAMP_TOLERANCE if real else profiles.LOST_LIGHT
+    if not abs(total - 1.0) <= tolerance:
         raise InjectionError(
-            f"object {row['bal_id']} ({row['inj_type']}) has {total:.6f} of its flux in its stamp of {side} pixels"
+            f"object {row['bal_id']} ({row['inj_type']}) has {total:.6f} of its flux in its stamp of {side} pixels",
+            remedy="raise input.meds_catalog.resolution, or snr_min: its noise is amplified" if real else None,
         )
-    return Stamp(middle[0] - half, middle[1] - half, image.array * (flux / total if star else flux))
+    scale = flux / total if profile is None or real else flux
+    return Stamp(middle[0] - half, middle[1] - half, image.array * scale)
 
 
 def poisson_noise(

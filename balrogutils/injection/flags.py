@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["OUTCOME_DTYPE", "OUTCOME_UNITS", "ChipFlag", "Outcome"]
+__all__ = ["OUTCOME_DTYPE", "OUTCOME_UNITS", "ChipFlag", "Outcome", "sharing"]
 
 
 class ChipFlag(enum.IntFlag):
@@ -60,3 +62,9 @@ OUTCOME_DTYPE = np.dtype(
 to the chip's pixels, `poisson_variance` the expected square of the latter; `noise_key` names the random stream."""
 
 OUTCOME_UNITS = {"x": "pixel", "y": "pixel", "magzp": "mag"}
+
+
+def sharing(rows: NDArray[Any], row: Any) -> NDArray[np.bool_]:
+    """Return which stamps of a chip share pixels with that of one row, itself among them."""
+    meets = (rows["xmin"] <= row["xmax"]) & (rows["xmax"] >= row["xmin"])
+    return np.asarray(meets & (rows["ymin"] <= row["ymax"]) & (rows["ymax"] >= row["ymin"]))

@@ -27,7 +27,7 @@ __all__ = ["UNITS", "make_plan", "plan_bands", "read_plan"]
 
 log = logging.getLogger(__name__)
 
-UNITS = {"ra": "deg", "dec": "deg", "rotation": "deg", "T": "arcsec2", "r50_arcsec": "arcsec"}
+UNITS = {"ra": "deg", "dec": "deg", "rotation": "deg", "T": "arcsec2", "r50_arcsec": "arcsec", "stamp_reach": "arcsec"}
 """Units of the plan's columns; fluxes are counts at zero point 30."""
 
 _TYPE_WIDTH = len("ngmixGalaxy")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from balrogutils.errors import InjectionError
 from balrogutils.injection import drawing
 from balrogutils.injection.chips import Chip, Recipe
-from balrogutils.injection.flags import OUTCOME_DTYPE, ChipFlag
+from balrogutils.injection.flags import OUTCOME_DTYPE, ChipFlag, sharing
 from balrogutils.injection.shapes import Shapes
 from balrogutils.psf import PSFEx
 from balrogutils.randomness import stream
@@ -94,14 +94,15 @@ def render(
     def drawn(profile: galsim.GSObject | None) -> drawing.Stamp:
         return drawing.draw(row, profile, at, half, psf, chip.wcs, flux, recipe.gsparams, recipe.recenter)
 
-    stamp = drawn(shapes.profile(row))
+    stamp = drawn(shapes.profile(row, chip.band))
     where = stamp.overlap(chip.shape)
     if where is None:
         return None
     noise, variance = np.zeros_like(stamp.pixels), np.zeros_like(stamp.pixels)
     if recipe.poisson:
         # Both of a shear pair have the noise of the first: their difference is the shear's alone.
-        light = stamp if recipe.noise_realization == recipe.realization else drawn(shapes.profile(row, mirrored=True))
+        first = recipe.noise_realization == recipe.realization
+        light = stamp if first else drawn(shapes.profile(row, chip.band, mirrored=True))
         # Drawn for the whole stamp, so that the noise does not depend on where the chip ends.
         columns = np.clip(stamp.col + np.arange(len(stamp.pixels)), 0, chip.shape[1] - 1)
         gains = chip.gains[columns]
@@ -183,9 +184,7 @@ def _overlapping(rows: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which stamps share pixels with another."""
     shared = np.zeros(len(rows), dtype=bool)
     for number, row in enumerate(rows):
-        meets = (rows["xmin"] <= row["xmax"]) & (rows["xmax"] >= row["xmin"])
-        meets &= (rows["ymin"] <= row["ymax"]) & (rows["ymax"] >= row["ymin"])
-        shared[number] = np.count_nonzero(meets) > 1
+        shared[number] = np.count_nonzero(sharing(rows, row)) > 1
     return shared
 
 

@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import galsim
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import gammainc, gammaincinv
 
 from balrogutils.errors import InjectionError
 from balrogutils.injection import profiles
 from balrogutils.injection.galsimtypes import GalSimObjects
+from balrogutils.injection.medsstamps import MedsStamps
 from balrogutils.randomness import seed32
 
 if TYPE_CHECKING:
     from balrogutils.settings.injection import Injection
 
-__all__ = ["Shapes", "bulge_disk_radius", "table_profile"]
+__all__ = ["Shapes", "table_profile"]
 
 
 class Shapes:
@@ -50,13 +49,21 @@ class Shapes:
         assert section is not None  # the plan has such objects, so the configuration has the section
         return section, open_catalog(section, self._base, self._tile)
 
-    def profile(self, row: Any, mirrored: bool = False) -> galsim.GSObject | None:
+    @cached_property
+    def _meds(self) -> MedsStamps:
+        section = self._settings.input.meds_catalog
+        assert section is not None  # as for COSMOS
+        return MedsStamps(section, self._base, self._tile)
+
+    def profile(self, row: Any, band: str = "", mirrored: bool = False) -> galsim.GSObject | None:
         """Return the profile of flux 1 in sky coordinates (u west, v north, arcsec), before the PSF; None for a star.
 
         Parameters
         ----------
         row : numpy.void
             Row of the plan.
+        band : str
+            Band, for objects that look different in every band.
         mirrored : bool
             With the opposite shear, as in the other realization of a shear pair.
 
@@ -72,7 +79,7 @@ class Shapes:
             if model in profiles.MODELS:
                 whole = profiles.profile(*(row[name] for name in profiles.PARAMETERS))
             else:
-                whole = self._intrinsic(model, row)
+                whole = self._intrinsic(model, row, band)
             return whole if not _lensed(row) else _lens(whole, row, -1.0 if mirrored else 1.0)
         except (galsim.GalSimError, OSError) as error:
             raise InjectionError(
@@ -80,7 +87,7 @@ class Shapes:
                 remedy="cut such objects",
             ) from error
 
-    def _intrinsic(self, model: str, row: Any) -> galsim.GSObject:
+    def _intrinsic(self, model: str, row: Any, band: str) -> galsim.GSObject:
         """Return the profile before lensing of a model that ngmix does not have."""
         if model == "galsim":
             native = self._native.build(str(row["inj_type"]), int(row["number"]))
@@ -96,6 +103,9 @@ class Shapes:
                 rng=rng,
             )
             return whole.rotate(float(row["rotation"]) * galsim.degrees).withFlux(1.0)
+        if model == "meds":
+            whole = self._meds.profile(int(row["cat_row"]), band, int(row[f"stamp_slot_{band}"]))
+            return whole.rotate(float(row["rotation"]) * galsim.degrees).withFlux(1.0)
         return table_profile(model, row, self._key(row, "knots"))
 
     def _key(self, row: Any, purpose: str) -> int:
@@ -106,11 +116,9 @@ class Shapes:
         """Return the radius in arcsec outside which at most `profiles.LOST_LIGHT` of the flux lies, before the PSF."""
         model = str(row["model"])
         if model in profiles.MODELS:
-            stretch = 1.0
-            if _lensed(row):
-                g = float(np.hypot(row["shear_g1"], row["shear_g2"]))
-                stretch = float(np.sqrt(row["magnification"] * (1.0 + g) / (1.0 - g)))
-            return stretch * profiles.light_radius(*(row[name] for name in profiles.PARAMETERS))
+            return _stretch(row) * profiles.light_radius(*(row[name] for name in profiles.PARAMETERS))
+        if model == "meds":
+            return _stretch(row) * float(row["stamp_reach"])
         whole = self.profile(row)
         assert whole is not None  # only stars have none
         if model == "cosmos" and self._cosmos[0].use_real:
@@ -155,6 +163,14 @@ def _lensed(row: Any) -> bool:
     return bool(row["shear_g1"] or row["shear_g2"] or row["magnification"] != 1.0)
 
 
+def _stretch(row: Any) -> float:
+    """Return the factor by which lensing lengthens an object at most."""
+    if not _lensed(row):
+        return 1.0
+    g = float(np.hypot(row["shear_g1"], row["shear_g2"]))
+    return float(np.sqrt(row["magnification"] * (1.0 + g) / (1.0 - g)))
+
+
 def _lens(whole: galsim.GSObject, row: Any, sign: float) -> galsim.GSObject:
     # The magnification of the flux is in the flux columns of the plan.
     return whole.shear(g1=sign * float(row["shear_g1"]), g2=sign * float(row["shear_g2"])).dilate(
@@ -180,32 +196,3 @@ def _image_reach(whole: galsim.GSObject) -> float:
     bounds = image.image.bounds
     size = np.hypot(bounds.xmax - bounds.xmin + 1, bounds.ymax - bounds.ymin + 1)
     return 0.5 * stretch * float(size * image.image.scale)
-
-
-def bulge_disk_radius(
-    share: NDArray[np.float64], bulge: NDArray[np.float64], index: NDArray[np.float64], disk: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the half-light radius of bulge and disk together, to a relative accuracy of 1e-9; NaN where one is not.
-
-    Parameters
-    ----------
-    share, bulge, index, disk : ndarray of float64
-        Fraction of the light in the bulge, its half-light radius and Sersic index, half-light radius of the
-        exponential disk.
-
-    Notes
-    -----
-    A Sersic profile of index n holds P(2n, b (r / r50)^(1/n)) of its light within r, with b where that is 1/2
-    (Graham & Driver 2005); found by bisection. Truncation is left out.
-    """
-    ok = np.isfinite(share + bulge + index + disk) & (bulge > 0) & (disk > 0) & (index > 0)
-    safe = [np.where(ok, values, 1.0) for values in (share, bulge, index, disk)]
-    share, bulge, index, disk = safe
-    low, high = np.minimum(bulge, disk), np.maximum(bulge, disk)
-    b, b_disk = gammaincinv(2.0 * index, 0.5), gammaincinv(2.0, 0.5)
-    for _ in range(40):
-        r = 0.5 * (low + high)
-        inside = share * gammainc(2.0 * index, b * (r / bulge) ** (1.0 / index))
-        inside += (1.0 - share) * gammainc(2.0, b_disk * r / disk)
-        low, high = np.where(inside < 0.5, r, low), np.where(inside < 0.5, high, r)
-    return np.where(ok, 0.5 * (low + high), np.nan)

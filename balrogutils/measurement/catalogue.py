@@ -15,6 +15,7 @@ from balrogutils.fitting.models import model as profile
 __all__ = [
     "MAGZP",
     "common_dtype",
+    "copy_filled",
     "epoch_rows",
     "epoch_units",
     "fill_of",
@@ -127,6 +128,15 @@ def unmeasured(rows: Rows) -> Rows:
 def fill_of(name: str) -> float:
     """Return what a floating-point column holds where nothing was measured."""
     return FILL_ERROR if re.search(r"_(cov|err)(_|$)", name) else FILL
+
+
+def copy_filled(rows: Rows, measured: Rows) -> None:
+    """Copy the columns of other rows, as many, with fills for what is not finite."""
+    for name in measured.dtype.names or ():
+        values = measured[name]
+        if values.dtype.kind == "f":
+            values = np.where(np.isfinite(values), values, fill_of(name))
+        rows[name] = values
 
 
 def epoch_rows(npsf: int, count: int) -> Rows:

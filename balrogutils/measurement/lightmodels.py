@@ -38,6 +38,7 @@ class LightModels:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
         self.rows = read_table(path, "model_fits")
         meta = read_table(path, "meta_data")
         try:
@@ -50,6 +51,7 @@ class LightModels:
         # Differences of some arcsec: the cosine of each object's own declination is what counts.
         self._places = np.column_stack([self.rows["dec"], self.rows["ra"] * np.cos(np.radians(self.rows["dec"]))])
         self._tree = cKDTree(self._places * 3600.0)
+        self._made: dict[int, Components] = {}
         self._index = {int(number): k for k, number in enumerate(self.rows["id"])}
 
     def index(self, number: int) -> int:
@@ -76,11 +78,17 @@ class LightModels:
         middle = math.radians(0.5 * float(there["dec"] + here["dec"]))
         return north, -3600.0 * float(there["ra"] - here["ra"]) * math.cos(middle)
 
-    def _components(self, row: Any) -> Components:
-        if self.model == "cm":
-            return composite(float(row["cm_fracdev"]), float(row["cm_TdByTe"])).components(np.empty(0))
-        profile = model(self.model)
-        return profile.components(row[f"{self.model}_pars"][5 : 5 + len(profile.extras)])
+    def _components(self, index: int) -> Components:
+        # An object is drawn many times: into its own stamps, and those of its neighbours.
+        if index not in self._made:
+            row = self.rows[index]
+            if self.model == "cm":
+                made = composite(float(row["cm_fracdev"]), float(row["cm_TdByTe"])).components(np.empty(0))
+            else:
+                profile = model(self.model)
+                made = profile.components(row[f"{self.model}_pars"][5 : 5 + len(profile.extras)])
+            self._made[index] = made
+        return self._made[index]
 
     def image(
         self, index: int, band: str, wcs: LocalWCS, psf: F64, shape: tuple[int, int], at: tuple[float, float] = (0, 0)
@@ -110,7 +118,7 @@ class LightModels:
         row = self.rows[index]
         pars = row[f"{self.model}_pars"]
         flux = float(row[f"{self.model}_flux"][self.bands.index(band)])
-        made = self._components(row)
+        made = self._components(index)
         sky = np.array(covariance(float(pars[2]), float(pars[3]), float(pars[4])))
         mixture = np.empty((made.p.size, psf.shape[0], 6))
         mixture[:, :, 0] = flux * made.p[:, None] * psf[None, :, 0]

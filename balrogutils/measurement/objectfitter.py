@@ -1,10 +1,11 @@
-"""The frame of fits that take one object at a time: rows, failures as flags, a chunk of objects."""
+"""The frame of fits that take one object at a time: rows, failures as flags, a run of objects in chunks."""
 
 from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from balrogutils.measurement.catalogue import Rows, epoch_rows
 from balrogutils.measurement.medsource import MedsSource
 from balrogutils.measurement.psfstage import PSFStage
 from balrogutils.measurement.target import Target
+from balrogutils.settings.fits import FitRun
 
-__all__ = ["ObjectFitter", "fit_objects"]
+__all__ = ["ObjectFitter", "ObjectRun"]
 
 _log = logging.getLogger(__name__)
 
@@ -67,12 +69,46 @@ class ObjectFitter(ABC):
         return row
 
 
-def fit_objects(fitter: ObjectFitter, meds: Mapping[str, Path], region: str, first: int, last: int) -> dict[str, Rows]:
-    """Measure objects `first` to `last`, both included, of MEDS files; return ``model_fits`` and ``epoch_data``."""
-    rows, epochs = [], []
-    with MedsSource(meds, region=region) as source:
-        for target in source.targets(first, last):
-            row, used = fitter(target)
-            rows.append(row)
-            epochs.append(used)
-    return {"model_fits": np.concatenate(rows), "epoch_data": np.concatenate(epochs)}
+@dataclass(frozen=True)
+class ObjectRun(ABC):
+    """A run over the objects of one tile, each by itself, as `balrogutils.measurement.chunks` shares them out.
+
+    `meds` is the MEDS file of each band, in order; a run names its `kind`, the step.
+    """
+
+    settings: FitRun
+    meds: Mapping[str, Path]
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """Name of the step."""
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Bands, in order."""
+        return tuple(self.meds)
+
+    @property
+    def region(self) -> str:
+        """The weights that `MedsSource` is to make beside the plain ones."""
+        return "weight"
+
+    @abstractmethod
+    def _fitter(self) -> ObjectFitter:
+        """Return what measures the objects of a chunk."""
+
+    def fit(self, first: int, last: int) -> dict[str, Rows]:
+        """Measure objects `first` to `last`, both included; return rows of ``model_fits`` and ``epoch_data``."""
+        fitter = self._fitter()
+        rows, epochs = [], []
+        with MedsSource(self.meds, region=self.region) as source:
+            for target in source.targets(first, last):
+                row, used = fitter(target)
+                rows.append(row)
+                epochs.append(used)
+        return {"model_fits": np.concatenate(rows), "epoch_data": np.concatenate(epochs)}
+
+    def rows(self, first: int, last: int) -> int:
+        """Number of catalogue rows of a chunk."""
+        return last - first + 1

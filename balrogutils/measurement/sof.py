@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from balrogutils.fitting.flags import ObjectFlag
 from balrogutils.measurement.catalogue import Rows, model_rows
 from balrogutils.measurement.modelstage import ModelStage, fill_model
-from balrogutils.measurement.objectfitter import ObjectFitter, fit_objects
+from balrogutils.measurement.objectfitter import ObjectFitter, ObjectRun
 from balrogutils.measurement.psfstage import PSFStage
 from balrogutils.measurement.target import Target
 from balrogutils.settings.sof import Sof
@@ -46,22 +44,20 @@ class Fitter(ObjectFitter):
 
 
 @dataclass(frozen=True)
-class SofRun:
-    """Single-object fits of the objects of one tile, as `balrogutils.measurement.chunks` shares them out."""
+class SofRun(ObjectRun):
+    """Single-object fits of the objects of one tile."""
 
     settings: Sof
-    meds: Mapping[str, Path]
-    kind: str = "sof"
 
     @property
-    def bands(self) -> tuple[str, ...]:
-        """Bands, in order."""
-        return tuple(self.meds)
+    def region(self) -> str:
+        """The weights of the run file."""
+        return self.settings.region
 
-    def fit(self, first: int, last: int) -> dict[str, Rows]:
-        """Fit objects `first` to `last`, both included; return rows of ``model_fits`` and ``epoch_data``."""
-        return fit_objects(Fitter(self.settings, self.bands), self.meds, self.settings.region, first, last)
+    @property
+    def kind(self) -> str:
+        """Name of the step."""
+        return "sof"
 
-    def rows(self, first: int, last: int) -> int:
-        """Number of catalogue rows of a chunk."""
-        return last - first + 1
+    def _fitter(self) -> Fitter:
+        return Fitter(self.settings, self.bands)

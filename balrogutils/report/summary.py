@@ -26,6 +26,7 @@ BLOCK_NAMES = {
     64: "SOF",
     128: "MOF",
     256: "metacal",
+    512: "BFD",
     1024: "match",
 }
 """Blocks by mode bit, as tables name them."""
@@ -54,7 +55,8 @@ def summarize(context: Context, path: Path) -> dict[str, Any]:
     dict
         ``tile``; ``blocks``: a list with bit, name, realization (None for the base run), jobs done and in all,
         products, counts, wall seconds (first start to last end), CPU seconds, peak memory of the largest process in
-        bytes; ``remarks``: lines about CCDs that take no part; ``wall_seconds`` and ``cpu_seconds`` of all.
+        bytes; ``remarks``: lines about CCDs that take no part, and blocks adopted; ``wall_seconds`` and ``cpu_seconds``
+        of all.
 
     Raises
     ------
@@ -72,6 +74,11 @@ def summarize(context: Context, path: Path) -> dict[str, Any]:
             continue
         lists = [(manifest, name) for manifest in done for name in _LISTS if manifest["counts"].get(name)]
         remarks += [f"{_LISTS[name]} {one['band']}: {one['counts'][name]}" for one, name in lists]
+        adopted = sum(bool(manifest.get("adopted")) for manifest in done)
+        if adopted:
+            remarks.append(
+                f"adopted, made elsewhere: {adopted} of {len(members)} jobs of block {bit} {BLOCK_NAMES[bit]}"
+            )
         counts: dict[str, Any] = {}
         for manifest in done:
             for name, value in manifest["counts"].items():

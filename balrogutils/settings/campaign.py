@@ -43,6 +43,7 @@ class Campaign(Strict):
     sof_config: str | None = None
     mof_config: str | None = "run-y3v02-mof.yaml"
     shr_config: str | None = "run-all-mcal.yaml"
+    bfd_config: str | None = "run-y3v02-bfd.yaml"
     name: str = ""
 
     @pydantic.model_validator(mode="after")

@@ -134,7 +134,7 @@ class FitRun(Strict):
     global_seed: int = pydantic.Field(default=22350, ge=0, lt=2**63)
     jobs: Jobs = Jobs()
     collate: Collate = Collate()
-    fitter_type: Literal["max-ngmix-boot", "metacal-ngmix-boot"] = "max-ngmix-boot"
+    fitter_type: Literal["max-ngmix-boot", "metacal-ngmix-boot", "bfd"] = "max-ngmix-boot"
     imageio_type: Literal["meds-des-y3"] = "meds-des-y3"
     fit_me_galaxy: Literal[True] = True
     fit_coadd_galaxy: Literal[False] = False

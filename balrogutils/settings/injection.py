@@ -303,12 +303,12 @@ class Injection(Strict):
         """Return the realization that names the random streams: the first of its shear pair, else itself."""
         return str(int(realization) // 2 * 2) if self.image.shear_pairs else realization
 
-    def files(self, base: Path, tile: str) -> list[Path]:
+    def files(self, base: Path, tile: str, bands: Sequence[str]) -> list[Path]:
         """Return every file the plan reads: catalogues, tables of positions and of bright stars."""
         tables = [self.positions(name).table(base) for name in self.inputs] + [self.image.avoid.table(base)]
         theirs = [self._placed(one, base) for one in self.galsim_input.values()]
         tables += [Path(one["dir"], one["file_name"]) for one in theirs if isinstance(one, dict) and "dir" in one]
-        return [*self.input.files(base, tile), *(table for table in tables if table is not None)]
+        return [*self.input.files(base, tile, bands), *(table for table in tables if table is not None)]
 
     @staticmethod
     def _placed(given: Any, base: Path) -> Any:

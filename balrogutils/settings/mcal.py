@@ -2,49 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import pydantic
 
-from balrogutils.settings.fits import FitRun, Fraction, Jobs, LMPars, MaskNames, PSFPars, StarFlags
+from balrogutils.settings.corrected import CorrectedRun
+from balrogutils.settings.fits import Fraction, Jobs, LMPars
 from balrogutils.settings.priors import BAPrior, Priors, ShapePriorPars
 from balrogutils.settings.sof import CovPars, RoundPars
 from balrogutils.settings.yamlfile import Strict
 
-__all__ = ["CorrectMeds", "Mcal", "McalModelPars", "McalPriors", "MetacalPars"]
+__all__ = ["Mcal", "McalModelPars", "McalPriors", "MetacalPars"]
 
 Positive = Annotated[float, pydantic.Field(gt=0)]
 MetacalType = Literal["noshear", "1p", "1m", "2p", "2m", "1p_psf", "1m_psf", "2p_psf", "2m_psf"]
-_MOF = "remove it; it belongs to a MOF run"
-
-
-class PSFSource(Strict):
-    """Where PSFs come from: the stamps of the MEDS files, which were made from PSFEx models."""
-
-    type: Literal["psfex"] = "psfex"
-
-
-class ImageIO(Strict):
-    """What the MEDS files are."""
-
-    io_type: Literal["meds-des-y3"] = "meds-des-y3"
-    image_type: Literal["flux"] = "flux"
-    psfs: PSFSource = PSFSource()
-
-
-class CorrectMeds(Strict):
-    """What is done to stamps before they are sheared.
-
-    `mof_run` names the run whose models of neighbours are taken away and whose model of the object fills holes, the
-    tile's own MOF catalogue; null leaves neighbours where they are and fills holes with noise alone. `bad_flags` are
-    mask bits of pixels that are filled.
-    """
-
-    mof_run: str | None = "y3v02-mof"
-    reject_outliers: bool = True
-    replace_bad: Literal[True] = True
-    symmetrize_mask: bool = True
-    bad_flags: tuple[Annotated[int, pydantic.Field(gt=0, lt=2**31)], ...] = (2, 4, 2048)
 
 
 class MetacalPars(Strict):
@@ -104,30 +75,19 @@ class McalPriors(Priors):
         return self
 
 
-class Mcal(FitRun):
+class Mcal(CorrectedRun):
     """Every key of a metacal run, with the defaults of the shipped file."""
-
-    LATER: ClassVar[dict[str, str]] = dict.fromkeys(("nbrs", "mof", "model_nbrs", "model_nbrs_method"), _MOF)
 
     jobs: Jobs = Jobs(bands=("r", "i", "z"))
     global_seed: int = pydantic.Field(default=1781, ge=0, lt=2**63)
     fitter_type: Literal["metacal-ngmix-boot"] = "metacal-ngmix-boot"
-    imageio: ImageIO = ImageIO()
-    propagate_star_flags: StarFlags = StarFlags(propagate=False)
-    reject_outliers: bool = False
-    extra_mask_flag_list: MaskNames = ("SATURATE", "INTERP", "SUSPECT")
-    max_bmask_frac: Fraction = 1.0
     max_zero_weight_frac: Fraction = 0.10
     region: Literal["uberseg", "seg_and_sky", "weight"] = "uberseg"
-    normalize_psf: Literal[True] = True
-    center_psf: Literal[True] = True
 
     model: Literal["gauss"] = "gauss"
     max_pars: McalModelPars = McalModelPars()
-    psf_pars: PSFPars = PSFPars(model="gauss", ntry=2, lm_pars=LMPars())
     min_psf_model_s2n: float = pydantic.Field(default=100.0, ge=0)
     cov_pars: CovPars = CovPars()
     round_pars: RoundPars = RoundPars()
     priors: McalPriors = McalPriors()
-    correct_meds: CorrectMeds = CorrectMeds()
     metacal_pars: MetacalPars = MetacalPars()

@@ -49,12 +49,14 @@ class Pipeline(Strict):
     realizations : tuple of str or None
         Names of the realizations, whole numbers as text; ``()``, in the file and on the command line the word ``none``,
         for the base run alone; the injection configuration's when None.
-    desmeds_config, galsim_config, sof_config, mof_config, shr_config : str or None
+    desmeds_config, galsim_config, sof_config, mof_config, shr_config, bfd_config : str or None
         Configuration files: a path, or a name in the directory they are kept in; the campaign's when None.
     bands : tuple of str or None
         Bands to process; all of the campaign's when None.
     seed : int
         Seed of every random stream.
+    truth_parquet : bool
+        Whether the truth tables are written as Parquet too.
     fit_workers : int
         Processes of one job of fits.
     tool_timeout : float
@@ -71,8 +73,10 @@ class Pipeline(Strict):
     sof_config: str | None = None
     mof_config: str | None = None
     shr_config: str | None = None
+    bfd_config: str | None = None
     bands: tuple[str, ...] | None = None
     seed: int = pydantic.Field(default=20181105, ge=0, le=MAX_SEED)
+    truth_parquet: bool = True
     fit_workers: int = pydantic.Field(default=2, ge=1)
     tool_timeout: float = pydantic.Field(default=14400.0, gt=0)
 
@@ -140,7 +144,8 @@ class Pipeline(Strict):
             When a band is asked for that the campaign does not have, or a configuration is not named.
         """
         update: dict[str, Any] = {}
-        for key in ("desmeds_config", "galsim_config", "sof_config", "mof_config", "shr_config", "bands"):
+        files = ("desmeds_config", "galsim_config", "sof_config", "mof_config", "shr_config", "bfd_config")
+        for key in (*files, "bands"):
             if getattr(self, key) is None:
                 value = getattr(campaign, key)
                 if value is None:

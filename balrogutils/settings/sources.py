@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +18,7 @@ __all__ = [
     "DesStarCatalog",
     "GalaxyTable",
     "Inputs",
+    "MedsCatalog",
     "NgmixCatalog",
     "StarTable",
 ]
@@ -30,6 +31,7 @@ INJ_TYPES = {
     "tableGalaxy": "galaxy_table",
     "tableStar": "star_table",
     "COSMOSGalaxy": "cosmos_catalog",
+    "MEDSGalaxy": "meds_catalog",
 }
 """The `gal` types of this package, each with the `input` section it draws from."""
 
@@ -56,6 +58,10 @@ class Source(Strict):
     def path(self, base: Path, tile: str) -> Path:
         """Return the source's file."""
         raise NotImplementedError
+
+    def paths(self, base: Path, tile: str, bands: Sequence[str]) -> list[Path]:
+        """Return every file of the source."""
+        return [self.path(base, tile)]
 
 
 class NgmixCatalog(Source):
@@ -191,6 +197,69 @@ class CosmosCatalog(Source):
         return _place(base, self.dir, self.file_name)
 
 
+class MedsCatalog(Source):
+    """Real objects: stamps of MEDS files, cleaned and deconvolved by their PSF stamps.
+
+    Attributes
+    ----------
+    file_name, dir : str
+        One MEDS file a band, with PSF stamps; ``BAND`` in the name stands for the band, ``TILE`` for the tile's. A
+        relative `dir` is relative to the checkout.
+    epoch : {"coadd", "best"}
+        The stamp of the coadd, or of the exposure in which a point source would be measured best.
+    margin : float, optional
+        arcsec; what is farther from the object's pixels of the segmentation is set to 0. With null the whole stamp is
+        injected, noise and all.
+    resolution : float
+        FWHM in arcsec of the round Gaussian that the deconvolved objects are left with. What it and the PSF of a chip
+        make together should be no sharper than the PSF of the stamps, or their noise is amplified.
+    param_catalog : str, optional
+        Table with ``id`` and ``flux_<band>`` or ``mag_<band>``: fluxes instead of the stamps' sums; objects that it
+        lacks are left out.
+    snr_min, snr_max : float, optional
+        Cuts on the signal to noise of the flux, all bands together.
+    size_min, size_max : float, optional
+        Cuts on the half-light radius without the PSF, arcsec.
+    masked_max : float
+        Objects with a larger share of pixels that are bad or a neighbour's, in any band, are left out.
+    """
+
+    file_name: str
+    dir: str = ""
+    epoch: Literal["coadd", "best"] = "coadd"
+    margin: Annotated[float, Field(ge=0)] | None = 1.5
+    resolution: Annotated[float, Field(ge=0)] = 0.8
+    param_catalog: str | None = None
+    snr_min: float | None = None
+    snr_max: float | None = None
+    size_min: float | None = None
+    size_max: float | None = None
+    masked_max: Annotated[float, Field(ge=0, le=1)] = 0.2
+
+    @pydantic.model_validator(mode="after")
+    def _one_a_band(self) -> MedsCatalog:
+        if "BAND" not in self.file_name:
+            raise ValueError("file_name names one file a band: write BAND where the band stands")
+        return self
+
+    def of_band(self, base: Path, tile: str, band: str) -> Path:
+        """Return the file of a band."""
+        return _place(base, self.dir, self.file_name.replace("TILE", tile).replace("BAND", band))
+
+    def path(self, base: Path, tile: str) -> Path:
+        """Return the pattern of the files' names."""
+        return self.of_band(base, tile, "BAND")
+
+    def table(self, base: Path, tile: str) -> Path | None:
+        """Return the table of fluxes, where there is one."""
+        return None if self.param_catalog is None else _place(base, self.dir, self.param_catalog.replace("TILE", tile))
+
+    def paths(self, base: Path, tile: str, bands: Sequence[str]) -> list[Path]:
+        """Return the files of the bands and the table of fluxes."""
+        table = self.table(base, tile)
+        return [*(self.of_band(base, tile, band) for band in bands), *([] if table is None else [table])]
+
+
 class Inputs(Strict):
     """The `input` section."""
 
@@ -199,7 +268,8 @@ class Inputs(Strict):
     galaxy_table: GalaxyTable | None = None
     star_table: StarTable | None = None
     cosmos_catalog: CosmosCatalog | None = None
+    meds_catalog: MedsCatalog | None = None
 
-    def files(self, base: Path, tile: str) -> list[Path]:
+    def files(self, base: Path, tile: str, bands: Sequence[str]) -> list[Path]:
         """Return the files of every catalogue of a tile."""
-        return [section.path(base, tile) for _, section in self if section is not None]
+        return [file for _, section in self if section is not None for file in section.paths(base, tile, bands)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -93,7 +93,7 @@ class Finding:
 
 @dataclass
 class Block:
-    """One block in the base run or one realization: products and manifests checked, and steps not yet done."""
+    """One block in the base run or one realization: products and manifests checked, steps not done, steps adopted."""
 
     bit: int
     realization: str | None
@@ -102,6 +102,7 @@ class Block:
     suspect: int = 0
     steps: int = 0
     steps_not_made: int = 0
+    steps_adopted: int = 0
 
     @property
     def good(self) -> int:
@@ -189,10 +190,14 @@ class Report:
         if self.sound:
             yield "\nEverything that has been made is good."
         if missing:
-            names = ", ".join(
-                f"{block.bit} {block_name(block.bit)} ({run_name(block.realization)})" for block in missing
-            )
-            yield f"Not made, or not whole: {names}."
+            yield f"Not made, or not whole: {_names(missing)}."
+        adopted = [block for block in self.blocks if block.steps_adopted]
+        if adopted:
+            yield f"Adopted, made elsewhere: {_names(adopted)}."
+
+
+def _names(blocks: Iterable[Block]) -> str:
+    return ", ".join(f"{block.bit} {block_name(block.bit)} ({run_name(block.realization)})" for block in blocks)
 
 
 def block_name(bit: int) -> str:
@@ -270,7 +275,8 @@ def _blocks(inventory: Inventory) -> dict[tuple[str | None, int], Block]:
         block.steps += 1
         block.steps_not_made += job.manifest not in there
     for manifest in inventory.manifests:
-        blocks.setdefault(_key(manifest), Block(manifest.bit, manifest.tree.realization))
+        block = blocks.setdefault(_key(manifest), Block(manifest.bit, manifest.tree.realization))
+        block.steps_adopted += manifest.adopted
     return blocks
 
 

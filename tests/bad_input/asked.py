@@ -61,7 +61,11 @@ ROWS = [
     KEYS("value of the wrong type", f"snakemake {T} --config seed=many", "seed: must be a whole number, not 'many'"),
     KEYS("mode too large", f"snakemake {T} --config mode=3000", "mode: must be at most 2047, not 3000.*key mode"),
     KEYS("mode 0", f"snakemake {T} --config mode=0", "mode: must be at least 1, not 0.*key mode"),
-    KEYS("block of another version", f"snakemake {T} --config mode=512", "does not have: 512.*key mode"),
+    KEYS(
+        "moments of nothing",
+        f"snakemake {T} --config mode=512",
+        "block 512 \\(bfd\\).*block 4 makes.*\n.*mode=516",
+    ),
     KEYS(
         "MEDS files of nothing",
         f"snakemake {T} --config mode=4",
@@ -105,6 +109,10 @@ ROWS = [
     ),
     OLD("RunSof.sh: fits of nothing", f"RunSof.sh meds {FITS} 2", "needs? a MEDS file.*block 4 makes it"),
     OLD("RunSof.sh: fits of no realization", f"RunSof.sh meds/y3v02/balrog_images/7 {FITS} 2", "block 32 makes it"),
+    OLD("RunBfd.sh: too few", "RunBfd.sh meds", "<meds base> <tile> \\[<ncpu>\\]", remedy=False),
+    OLD("RunBfd.sh: too many", f"RunBfd.sh meds {BARE_TILE} 2 3", "<meds base> <tile> \\[<ncpu>\\]", remedy=False),
+    OLD("RunBfd.sh: no cores", f"RunBfd.sh meds {BARE_TILE} 0", "'--ncpu': 0 is not in the range", remedy=False),
+    OLD("RunBfd.sh: moments of nothing", f"RunBfd.sh meds {BARE_TILE}", "need a MEDS file.*block 4 makes it"),
     OLD("BalrogBase.py: no arguments", "BalrogBase.py", "Missing option '-c' / '--confs'", remedy=False),
     OLD(
         "BalrogBase.py: no such configuration",

@@ -43,6 +43,11 @@ FILES = [
             "max_bmask_frac: [0.45",
         ),
     ),
+    (
+        *("bfd-config/run-y3v02-bfd.yaml", f"balrog bfd {BARE_TILE}", "pad_factor: 2 "),
+        *(("pad_facter: 2 ", "'pad_facter' in line \\d+: did you mean 'pad_factor'"),),
+        *(("pad_factor: some ", "pad_factor in line \\d+: must be a number, not 'some'"), "pad_factor: [2 "),
+    ),
 ]
 
 
@@ -80,6 +85,12 @@ ROWS = [
         f"snakemake tile={BARE_TILE}",
         f"no band z, only g r i .*tile {BARE_TILE}, band z",
         breaks=lambda world: world.edit("desmeds-config/meds-y3v02.yaml", "bands: from_tile", "bands: [g, r, i]"),
+    ),
+    CONFIGURED(
+        "BFD configuration of which no band of the run counts",
+        f"snakemake tile={BARE_TILE} --config mode=519 bands=r,g",
+        "none of the bands r g counts.*key band_weights",
+        breaks=lambda world: world.edit("bfd-config/run-y3v02-bfd.yaml", "r: 0.55", "r: 0"),
     ),
     CONFIGURED(
         "configuration that is no text",

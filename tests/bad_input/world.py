@@ -52,7 +52,7 @@ image: {type: Balrog, realizations: [0], n_objects: 3}
 """
 
 _UNSET = ("MEDS_DATA", "MEDS_DIR", "medsconf", "NGMIXER_OUTPUT_DIR", "DESDATA", "DESMEDS_CONFIG_DIR", "DES_SERVICES")
-_NO_PRODUCT = re.compile(r"(^|/)(\.snakemake|logs|LOGS)/|\.lock$|(^|/)(base|sof|mof)_[^/]*\.log$")
+_NO_PRODUCT = re.compile(r"(^|/)(\.snakemake|logs|LOGS)/|\.lock$|(^|/)(base|sof|mof|shr|bfd)_[^/]*\.log$")
 _HEADS = r"balrog: |balrogutils: |\d{4}-\d\d-\d\d [\d:]+ (?:ERROR|WARNING) |Error: "
 _TOLD = re.compile(rf"^(?:{_HEADS}|usage: |Run\w+\.sh: (?!failed)).*(?:\n {{2,}}.*)*", re.MULTILINE)
 

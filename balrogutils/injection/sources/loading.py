@@ -8,7 +8,7 @@ from typing import Any
 
 from balrogutils.errors import InputError
 from balrogutils.injection.catalogs import Catalog
-from balrogutils.injection.sources import cosmos, desstars, ngmix, tables
+from balrogutils.injection.sources import cosmos, desstars, meds, ngmix, tables
 from balrogutils.settings.injection import Injection
 from balrogutils.settings.sources import INJ_TYPES
 
@@ -20,6 +20,7 @@ READERS: dict[str, Callable[[Any, Path, str, Sequence[str]], Catalog]] = {
     "tableGalaxy": tables.read_galaxies,
     "tableStar": tables.read_stars,
     "COSMOSGalaxy": cosmos.read,
+    "MEDSGalaxy": meds.read,
 }
 
 

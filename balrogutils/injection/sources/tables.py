@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balrogutils.injection.catalogs import Catalog, sane_rows
-from balrogutils.injection.shapes import bulge_disk_radius
+from balrogutils.injection.profiles import bulge_disk_radius
 from balrogutils.injection.sources.columns import Columns
 from balrogutils.settings.sources import GalaxyTable, StarTable
 
