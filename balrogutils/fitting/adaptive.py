@@ -43,7 +43,7 @@ class _Pixels(NamedTuple):
     first: NDArray[np.int64]
 
 
-@njit(cache=True, fastmath={"contract", "reassoc", "nsz"})
+@njit(cache=True)
 def _sums(v, u, value, share, center, matrix, out):
     """Fill the weighted sums of 1, r^2, u^2 - v^2, 2 u v, v, u, chi^4 about a centre."""
     det = matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[0, 1]
@@ -63,7 +63,7 @@ def _sums(v, u, value, share, center, matrix, out):
             out[6] += w * chi2 * chi2
 
 
-@njit(cache=True, fastmath={"contract", "reassoc", "nsz"})
+@njit(cache=True)
 def _errors(v, u, variance, share, center, matrix, cov):
     """Fill the covariance of the first six sums."""
     det = matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[0, 1]

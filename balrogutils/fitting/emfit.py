@@ -46,7 +46,7 @@ _UNIT = np.array([0.0, 0.0, 1.0, 0.0, 0.0, 1.0])
 _NARROW = 1e-3
 
 
-@njit(cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"}, error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def _share(into, shares, p_total, data, steps, sums):
     """Add the responsibilities of one component on one row to its sums: r, r x, r x^2."""
     zero, first, second = 0.0, 0.0, 0.0

@@ -19,6 +19,8 @@ import math
 import numpy as np
 from numba import njit
 
+from balrogutils.fitting.lanes import lane_dot
+
 __all__ = [
     "EXACT",
     "STRIDE",
@@ -55,7 +57,6 @@ AMPLITUDE, ROW, COL, QRR, QRC, QCC, FIRST, LAST, LEFT, RIGHT, P, SIZE, FRESH, DO
 # After these: three numbers and a trace for each of g1, g2 and T; two numbers for each parameter of the profile.
 PROFILE = SHAPE + 12
 NTABLE = PROFILE + 2 * MAX_EXTRA
-_FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 
 @njit(cache=True)
@@ -146,7 +147,7 @@ def add_slopes(gaussian, maps, size):
         gaussian[at + 3] = xr + yc
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def start_rows(gaussian, value, factor, i):
     """Fill the values and the factors to the next row of one Gaussian on image row `i`."""
     lo, hi = int(gaussian[LEFT]), int(gaussian[RIGHT]) + 1
@@ -171,7 +172,7 @@ def start_rows(gaussian, value, factor, i):
 
 
 # One function with all its loops: at some 20 pixels a row, calls would cost as much as the arithmetic.
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def fill_row(table, begin, end, state, side, i, work, mode, nextra, own, inverse, cut):
     """Add Gaussians to image row `i` of the work buffer and take them to the next row; returns whether any is there.
 
@@ -301,23 +302,20 @@ def invert_map(wcs, inverse):
     inverse[0], inverse[1], inverse[2], inverse[3] = wcs[5] / det, -wcs[3] / det, -wcs[4] / det, wcs[2] / det
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def dot(a, b):
     """Return the inner product."""
-    total = 0.0
-    for j in range(a.shape[0]):
-        total += a[j] * b[j]
-    return total
+    return lane_dot(a, b)
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def less(a, b):
     """Take `b` off `a`."""
     for j in range(a.shape[0]):
         a[j] -= b[j]
 
 
-@njit(cache=True, fastmath=_FAST, error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def times(a, b, out):
     """Fill `out` with the product pixel by pixel."""
     for j in range(a.shape[0]):

@@ -35,13 +35,13 @@ def _sinc_weights(shift, count, n):
     return weights
 
 
-@njit(cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def _axpy(scale, x, y):
     for j in range(x.shape[0]):
         y[j] += scale * x[j]
 
 
-@njit(cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
+@njit(cache=True, error_model="numpy")
 def template_sums(image, weight, nrow, ncol, row0, col0, psf, psf_row, psf_col):
     """Return (sum t d w, sum t^2 w, sum d^2 w) with t the unit-flux PSF stamp moved to (row0, col0).
 
