@@ -23,7 +23,7 @@ __all__ = ["fit_together", "sweep"]
 
 F64 = NDArray[np.float64]
 
-# Sources from which on it pays to fit each by itself first; evaluations of one of these fits.
+# Sources from which on it pays to fit each by itself in between; evaluations of one of these fits.
 _MANY = 4
 _STEPS = 15
 
@@ -107,7 +107,7 @@ def fit_together(
     Notes
     -----
     One source that needs many steps, a star whose fit begins as a galaxy say, would have all others take them too. Many
-    sources are therefore swept first, and again whenever all together have taken some steps and are not done.
+    sources are therefore swept whenever all together have taken some steps and are not done.
     """
     scene = Scene(data, models, links, priors)
     if len(models) < _MANY:
@@ -116,4 +116,4 @@ def fit_together(
     def nearer(pars: F64) -> F64:
         return sweep(data, links, models, priors, pars, options)
 
-    return fit_scene(scene, [nearer(starts[0]), *starts], options, nearer=nearer)
+    return fit_scene(scene, starts, options, nearer=nearer)
