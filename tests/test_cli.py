@@ -1,5 +1,6 @@
 """The balrog command."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -24,6 +25,13 @@ def test_every_subcommand_explains_itself(command, name):
     done = command("balrog", name, "--help")
     assert done.returncode == 0
     assert "Usage:" in done.stdout
+
+
+def test_numerical_libraries_have_one_thread_whatever_snakemake_gives_them():
+    code = "import os, balrogutils.cli.main; print(os.environ['OPENBLAS_NUM_THREADS'], os.environ['OMP_NUM_THREADS'])"
+    given = os.environ | {"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "1"]
 
 
 def test_the_log_and_the_terminal_both_tell(command, tmp_path):

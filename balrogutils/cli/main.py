@@ -22,9 +22,10 @@ from balrogutils.runlock import TOKEN, die_with_parent, join_run
 
 __all__ = ["main"]
 
-# One thread for every numerical library: jobs run side by side, and results must not depend on the core count.
+# One thread for every numerical library, whatever was said: jobs run side by side, results must not depend on the core
+# count, and Snakemake gives a job as many threads as it has processes.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
+    os.environ[_name] = "1"
 
 
 def _tile_command(realizations: bool, bands: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
