@@ -40,7 +40,7 @@ MaskNames = Annotated[tuple[str, ...], pydantic.AfterValidator(known_bits)]
 class Jobs(Strict):
     """How the objects are shared out."""
 
-    chunksize: int = pydantic.Field(default=100, ge=1)
+    chunksize: int = pydantic.Field(default=25, ge=1)
     bands: tuple[str, ...] | Literal["from_tile"] = "from_tile"
 
     @pydantic.field_validator("bands")
