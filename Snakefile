@@ -11,6 +11,14 @@ onstart:
     RUN.start()
 
 
+onsuccess:
+    RUN.end()
+
+
+onerror:
+    RUN.end()
+
+
 wildcard_constraints:
     tile=r"[A-Za-z0-9][A-Za-z0-9.+-]*",
     where=r"|balrog_images/[0-9]+/[A-Za-z0-9_.]+/",

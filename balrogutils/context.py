@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from balrogutils.errors import InputError
+from balrogutils.errors import ConfigError, InputError
 from balrogutils.layout import FIT_CONFIGS, Site, TileTree
 from balrogutils.runlock import RunLock
 from balrogutils.settings.campaign import TILE_PATTERN, Campaign, Campaigns
@@ -148,13 +148,31 @@ class Context:
         tree = self.base_tree
         return RunLock(tree.run_lock, tree.jobs_lock, self.tile)
 
+    def require_archive(self) -> None:
+        """Refuse a tile whose campaign has its database in a file that is not there.
+
+        Raises
+        ------
+        InputError
+            Says how the archive is made, where it is an embedded one.
+        """
+        campaign = self.campaign
+        file = campaign.database.removeprefix("sqlite:///")
+        if file != campaign.database and not Path(file).is_file():
+            remedy = f"balrog archive {campaign.name}" if campaign.builder else "check `database` in etc/campaigns.yaml"
+            text = f"the archive of campaign {campaign.name} is not there"
+            raise InputError(text, tile=self.tile, file=file, remedy=remedy)
+
     def about(self, band: str | None = None) -> dict[str, str | None]:
         """Return what a manifest says about where a step ran."""
         return {"tile": self.tile, "band": band, "realization": self.realization}
 
     def at(self, realization: str | None) -> Context:
         """Return the same tile in the base run (None) or in another realization."""
-        return Context(self.site, self.pipeline, self.campaign, self.tile, realization)
+        other = Context(self.site, self.pipeline, self.campaign, self.tile, realization)
+        # Files that were read for one of them are not read again.
+        other.__dict__.update({name: self.__dict__[name] for name in ("injection", "desmeds") if name in self.__dict__})
+        return other
 
 
 @dataclass(frozen=True)
@@ -182,6 +200,14 @@ class Installation:
             When one of them is wrong.
         """
         site = Site.from_environment(None, environ)
+        if not (site.base / "etc").is_dir():
+            # Installed without its checkout, or the variable leads elsewhere.
+            raise ConfigError(
+                "the configuration is not there: this directory has no etc/",
+                file=site.base,
+                key="BALROG_BASE",
+                remedy="set BALROG_BASE to the checkout",
+            )
         pipeline = Pipeline.load(site.base / "etc" / "pipeline.yaml", overrides)
         site = Site.from_environment(pipeline.medsconf, environ)
         campaigns = Campaigns.load(site.base / "etc" / "campaigns.yaml", {"base": site.base, "run": site.base / "run"})

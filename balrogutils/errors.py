@@ -121,4 +121,4 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(word), names, n=3, cutoff=0.6)
     if near:
         return "did you mean " + " or ".join(repr(name) for name in near) + "?"
-    return "known: " + ", ".join(names[:20]) + (" ..." if len(names) > 20 else "")
+    return "known: " + (", ".join(names[:20]) or "none") + (" ..." if len(names) > 20 else "")

@@ -16,13 +16,15 @@ from balrogutils import tools
 from balrogutils.context import Context, Installation
 from balrogutils.errors import InputError, ProductError, ToolError
 from balrogutils.layout import FIT_CONFIGS, MODE_BITS
+from balrogutils.letgo import lost
 from balrogutils.peers.installed import engine_versions
 from balrogutils.products import Step, read_manifest
 
 if TYPE_CHECKING:
     from balrogutils.settings.fits import FitRun
 
-__all__ = ["Job", "check_mode", "installation_tiles", "jobs", "matched_fits", "needs", "settle"]
+__all__ = ["Job", "check_mode", "installation_tiles", "jobs", "matched_fits", "matched_realizations"]
+__all__ += ["needs", "predecessors", "settle"]
 
 _log = logging.getLogger(__name__)
 
@@ -40,10 +42,11 @@ _BITS = {
     "mcal": (MODE_BITS["mcal"], MODE_BITS["mcal"]),
     "bfd": (MODE_BITS["bfd"], MODE_BITS["bfd"]),
     "match": (0, MODE_BITS["match"]),
+    "report": (MODE_BITS["match"], 0),  # of all realizations together
 }
 # External programs whose version can change a step's products.
 _TOOLS = {"coadd": ("swarp",), "catalog": ("sextractor",), "meds": ("fpack",)}
-_PER_TILE = frozenset(("plan", "truth", "sof", "mof", "mcal", "bfd", "match"))
+_PER_TILE = frozenset(("plan", "truth", "sof", "mof", "mcal", "bfd", "match", "report"))
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Job:
         tree, band = self.context.tree, self.band or ""
         return {
             "prep": lambda: tree.flist("nullwt", band),
-            "coadd": lambda: tree.image(band),
+            "coadd": lambda: tree.all_psfmap if band == "all" else tree.image(band),
             "catalog": lambda: tree.catalog(band),
             "meds": lambda: tree.meds(band),
             "plan": lambda: tree.plan,
@@ -81,6 +84,7 @@ class Job:
             "mcal": lambda: tree.fit("mcal"),
             "bfd": lambda: tree.moments(self.context.bands),
             "match": lambda: tree.match,
+            "report": lambda: tree.report,
         }[self.step]()
 
     def outlives(self, other: Job) -> bool:
@@ -90,9 +94,7 @@ class Job:
         go by the masks of all bands. What else can change a plan, files and settings, the injection has among its own
         needs; `balrogutils.blocks.inject.truth` compares.
         """
-        if (self.step, other.step) != ("inject", "plan"):
-            return False
-        return not self.context.injection.image.avoid.masked
+        return (self.step, other.step) == ("inject", "plan") and not self.context.injection.image.avoid.masked
 
     def open(self, config: Mapping[str, Any], seeds: Mapping[str, int] | None = None) -> Step:
         """Return the step as it is done: what it reads must be as earlier steps of the tile left it.
@@ -117,7 +119,7 @@ class Job:
         others: Mapping[str, str] = {}
         if self.context.realization is not None and base.is_file():
             others = read_manifest(base).get("tools", {})
-        for tool in _TOOLS.get(self.step, ()):
+        for tool in () if self.band == "all" else _TOOLS.get(self.step, ()):
             version = tools.version(tool)
             if others.get(tool, version) != version:
                 raise ToolError(
@@ -131,19 +133,17 @@ class Job:
 
 
 def jobs(context: Context) -> Iterator[Job]:
-    """Yield every job of a tile: the base run, then each realization, each in the order of its blocks."""
+    """Yield every job of a tile: the base run, then each realization, in the order of their blocks, then the report."""
     for realization in (None, *context.realizations):
         here = context.at(realization)
         for step, bits in _BITS.items():
-            if not bits[realization is not None]:
+            if not bits[realization is not None] or step == "report":
                 continue
-            if step in _PER_TILE:
-                yield Job(step, here)
-            else:
-                for band in here.bands:
-                    yield Job(step, here, band)
-                if step == "coadd":
-                    yield Job(step, here, "det")
+            of_all = ("det", "all") if step == "coadd" else ()
+            for band in (None,) if step in _PER_TILE else (*here.bands, *of_all):
+                yield Job(step, here, band)
+    if context.realizations:
+        yield Job("report", context.at(None))
 
 
 def needs(job: Job) -> tuple[list[Job], list[Path]]:
@@ -161,17 +161,18 @@ def needs(job: Job) -> tuple[list[Job], list[Path]]:
     files : list of Path
         Files the user edits; a change of one makes the job run again.
     """
-    return _predecessors(job), _files(job)
+    return predecessors(job), _files(job)
 
 
-def _predecessors(job: Job) -> list[Job]:
+def predecessors(job: Job) -> list[Job]:
     here, band = job.context, job.band or ""
     base = here.at(None)
     pixels = Job("prep", here, band) if here.realization is None else Job("inject", here, band)
     if job.step == "coadd" and band == "det":
-        # The detection step also joins the PSF maps of all bands.
-        maps = [Job(pixels.step, here, other) for other in here.bands if other not in here.det_bands]
-        return [*(Job("coadd", here, other) for other in here.det_bands), *maps]
+        return [Job("coadd", here, other) for other in here.det_bands]
+    if job.step == "coadd" and band == "all":
+        # The joined PSF maps.
+        return [Job(pixels.step, here, other) for other in here.bands]
     if job.step == "coadd":
         return [pixels]
     if job.step == "catalog":
@@ -194,6 +195,8 @@ def _predecessors(job: Job) -> list[Job]:
         catalogs = [Job("catalog", at, other) for at in (here, base) for other in here.bands]
         images = [Job("coadd", at, other) for at in (here, base) for other in here.bands]
         return [Job("truth", here), *(Job(kind, here) for kind in matched_fits(here)), *catalogs, *images]
+    if job.step == "report":
+        return [Job("match", here.at(name)) for name in here.realizations]
     return []
 
 
@@ -212,11 +215,18 @@ def matched_fits(context: Context) -> tuple[str, ...]:
     return tuple(job.step for job in found if job.bit & context.pipeline.mode or job.manifest.is_file())
 
 
+def matched_realizations(context: Context) -> tuple[str, ...]:
+    """Return the realizations that a report of a tile is of: those of the call, and those matched before."""
+    found = [path.name for path in context.site.root().glob("balrog_images/*") if path.name.isdecimal()]
+    there = [name for name in found if Job("match", context.at(name)).manifest.is_file()]
+    return tuple(sorted({*context.realizations, *there}, key=int))
+
+
 def _files(job: Job) -> list[Path]:
     here = job.context
     etc = here.site.base / "etc"
     if job.step == "coadd":
-        return [etc / "Y3A1_v1_swarp.config"]
+        return [] if job.band == "all" else [etc / "Y3A1_v1_swarp.config"]
     if job.step == "catalog":
         return [etc / name for name in ("Y3A2_v2_sex.config", "balrog_sex.param", "gauss_3.0_7x7.conv")]
     if job.step == "meds":
@@ -236,7 +246,7 @@ def _all_before(job: Job) -> list[Job]:
     found: dict[Job, None] = {}
     todo = [job]
     while todo:
-        for need in _predecessors(todo.pop()):
+        for need in predecessors(todo.pop()):
             if need not in found:
                 found[need] = None
                 todo.append(need)
@@ -268,8 +278,7 @@ def settle(context: Context, mode: int) -> list[Path]:
         if not job.bit & mode or not job.manifest.is_file():
             continue
         try:
-            manifest = read_manifest(job.manifest)
-            gone = [entry["path"] for entry in manifest["outputs"] if not Path(entry["path"]).is_file()]
+            gone = lost(job.manifest, (manifest := read_manifest(job.manifest))["outputs"])
             if gone and manifest.get("adopted"):
                 raise InputError(
                     "a product that was adopted is gone",
@@ -298,16 +307,8 @@ def check_mode(context: Context, mode: int) -> None:
         product of a block outside `mode` that is not there; names the product and the bit that makes it.
     """
     _check_settings(context, mode)
-    archive = context.campaign.database.removeprefix("sqlite:///")
-    if mode & MODE_BITS["prep"] and archive != context.campaign.database and not Path(archive).is_file():
-        raise InputError(
-            f"the archive of campaign {context.campaign.name} is not there",
-            tile=context.tile,
-            file=archive,
-            remedy=f"balrog archive {context.campaign.name}"
-            if context.campaign.builder
-            else "check `database` in etc/campaigns.yaml",
-        )
+    if mode & MODE_BITS["prep"]:
+        context.require_archive()
     for job in jobs(context):
         if not job.bit & mode:
             continue

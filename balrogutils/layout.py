@@ -139,6 +139,11 @@ class Site:
         base = self.meds_data / self.medsconf
         return base if realization is None else base / "balrog_images" / str(realization) / self.medsconf
 
+    @property
+    def shared(self) -> Path:
+        """Directory of the archive's files that tiles share, each under its checksum."""
+        return self.root() / "shared"
+
     def tree(self, tile: str, realization: str | None = None) -> TileTree:
         """Return the paths of one tile, base or realization."""
         fits = self.ngmixer_output if realization is None else self.ngmixer_output / "balrog_images" / str(realization)
@@ -183,6 +188,10 @@ class TileTree:
     def injected(self, band: str, chip: str) -> Path:
         """The same image of a realization under its injection name (a hard link)."""
         return self.dir / band / f"{chip}_balrog_inj.fits"
+
+    def difference(self, band: str, chip: str) -> Path:
+        """What the injected image differs in from the base run's, where it is kept."""
+        return self.dir / band / f"{chip}_balrog_diff.fits.fz"
 
     @property
     def psfs(self) -> Path:
@@ -349,12 +358,31 @@ class TileTree:
         """Picture of a coadd before and after injection, and the difference."""
         return self.dir / "match" / f"{self.tile}_{self.realization}_{band}_base_injected_difference.png"
 
+    # report of the tile over its realizations
+    @property
+    def report(self) -> Path:
+        """Report of the tile, one HTML file."""
+        return self.dir / "report" / f"{self.tile}_report.html"
+
+    def report_table(self, name: str) -> Path:
+        """One table of the report, as ECSV."""
+        return self.dir / "report" / f"{self.tile}_{name}.ecsv"
+
+    @property
+    def efficiency_map(self) -> Path:
+        """Fraction of injections detected on the sky, in healsparse's format."""
+        return self.dir / "report" / f"{self.tile}_efficiency_map.fits"
+
     # bookkeeping
     def manifest(self, step: str, band: str | None = None) -> Path:
         """Manifest of one step."""
         return (
             self.dir / "manifests" / (f"{self.tile}_{step}.json" if band is None else f"{self.tile}_{step}_{band}.json")
         )
+
+    def differences(self, band: str) -> Path:
+        """Manifest of what the injected images of one band differ in from the base run's."""
+        return self.manifest("inject-differences", band)
 
     @property
     def run_lock(self) -> Path:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import logging
+import math
 import os
 import resource
 import secrets
@@ -37,6 +38,9 @@ PART_PREFIX = ".part-"
 """Begins the name of every unfinished file."""
 
 _log = logging.getLogger(__name__)
+# Of a manifest: what is a mapping, and what is a number.
+_MAPPINGS = ("config", "counts", "seeds", "tools")
+_NUMBERS = ("started", "ended", "wall_seconds", "cpu_seconds", "peak_memory_bytes")
 _FULL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -50,11 +54,8 @@ def temporary_name(path: Path) -> Path:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 @contextmanager
@@ -86,7 +87,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
         _sync(part)
         part.replace(final)
     except OSError as error:
-        full, closed = no_room(error), _closed(final)
+        full, closed = no_room(error) or _filled(final), _closed(final)
         if not (full or closed):
             raise
         remedy = "make room" if full else "make that directory writable for you"
@@ -97,6 +98,12 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
         ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _filled(path: Path) -> str | None:
+    """Return that a disk is full, if it is now: a library may stumble only later over what it could not write."""
+    there = os.statvfs(next(place for place in path.parents if place.exists()))
+    return _FULL[errno.ENOSPC] if there.f_bavail * there.f_frsize < 2**14 else None
 
 
 def _closed(path: Path) -> str | None:
@@ -195,6 +202,8 @@ class Step:
         Manifests of the steps this one may read products of; what it reads must be as they recorded it.
     extra : mapping, optional
         More keys of the manifest.
+    thread : bool
+        The step is one thread of a program that does other things too: its CPU seconds are those of the thread.
     """
 
     def __init__(
@@ -207,6 +216,7 @@ class Step:
         seeds: Mapping[str, int] | None = None,
         before: Sequence[str | os.PathLike[str]] = (),
         extra: Mapping[str, Any] | None = None,
+        thread: bool = False,
     ) -> None:
         self.manifest = Path(manifest)
         self.name = name
@@ -216,6 +226,7 @@ class Step:
         self.counts: dict[str, int | float | str] = {}
         self.tools: dict[str, str] = {}
         self.extra = dict(extra or {})
+        self._clock = time.thread_time if thread else _cpu_seconds
         self._before = tuple(before)
         self._records: dict[str, dict[str, Any]] = {}
         self._inputs: dict[Path, dict[str, Any]] = {}
@@ -245,14 +256,11 @@ class Step:
             found = _entry(path)
         except FileNotFoundError as error:
             text = "a product is gone" if made else "a file is not there"
-            again = "run snakemake again: it is made anew" if made else "restore it, or make it anew"
+            again = "run snakemake again, or balrog restore if it was let go" if made else "restore it, or make it anew"
             raise ProductError(text, **where, file=path, remedy=again) from error
         except OSError as error:
-            text, again = (
-                f"a file cannot be read: {error.strerror}",
-                "make it readable for you, then run the same command again",
-            )
-            raise ProductError(text, **where, file=path, remedy=again) from error
+            text, again = f"a file cannot be read: {error.strerror}", "make it readable for you"
+            raise ProductError(text, **where, file=path, remedy=f"{again}, then run the same command again") from error
         if made is None:
             return found
         problem = ""
@@ -292,7 +300,7 @@ class Step:
             _log.info(
                 "%s starts: %s", self.name, " ".join(str(value) for value in self.about.values() if value is not None)
             )
-        self._wall, self._cpu = time.time(), _cpu_seconds()
+        self._wall, self._cpu = time.time(), self._clock()
         return self
 
     def __exit__(
@@ -322,7 +330,7 @@ class Step:
             "started": self._wall,
             "ended": ended,
             "wall_seconds": ended - self._wall,
-            "cpu_seconds": _cpu_seconds() - self._cpu,
+            "cpu_seconds": self._clock() - self._cpu,
             "peak_memory_bytes": _largest_process(),
         }
         writing_text(self.manifest, json.dumps(document, indent=1) + "\n")
@@ -351,28 +359,45 @@ def _largest_process() -> int:
     return max(peak_memory(), 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
-def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_manifest(path: str | os.PathLike[str], *keys: str) -> dict[str, Any]:
     """Return a manifest.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    *keys : str
+        What it must say besides ``step``, ``inputs`` and ``outputs``.
 
     Raises
     ------
     ProductError
-        When there is none, or it is not one.
+        When there is none, it is not one, or lacks a key; a number that is none is lacking.
     """
     file = Path(path)
+    remedy = "remove it; the next run makes it anew"
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ProductError("there is no manifest", file=file) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ProductError(
-            "a manifest cannot be read", file=file, remedy="remove it; the next run makes it anew"
-        ) from error
+    except (ValueError, RecursionError) as error:
+        # No JSON, no text; numbers of thousands of digits and thousands of brackets are JSON, and still no manifest.
+        raise ProductError("a manifest cannot be read", file=file, remedy=remedy) from error
     if not isinstance(document, dict) or not {"step", "inputs", "outputs"} <= set(document) or not _is_record(document):
-        raise ProductError("a manifest lacks its keys", file=file, remedy="remove it; the next run makes it anew")
+        raise ProductError("a manifest lacks its keys", file=file, remedy=remedy)
+    lacking = ", ".join(sorted(key for key in keys if not _says(document, key)))
+    if lacking:
+        remedy = "remove it; the next run makes its products anew"
+        raise ProductError(f"a manifest lacks {lacking}", file=file, remedy=remedy)
     return document
 
 
 def _is_record(document: Mapping[str, Any]) -> bool:
     entries = document["outputs"]
-    return isinstance(entries, list) and all(isinstance(one, dict) and "path" in one for one in entries)
+    named = isinstance(entries, list) and all(isinstance(one, dict) and "path" in one for one in entries)
+    return named and all(isinstance(document.get(key, {}), dict) for key in _MAPPINGS)
+
+
+def _says(document: Mapping[str, Any], key: str) -> bool:
+    value = document.get(key)
+    return key in document and (key not in _NUMBERS or (isinstance(value, (int, float)) and math.isfinite(value)))

@@ -73,6 +73,9 @@ class PSFEx:
         except (KeyError, ValueError, TypeError, IndexError) as error:
             text = "not a PSFEx model: no table with PSF_MASK and the cards of its polynomial"
             raise ProductError(text, file=file) from error
+        sound = np.isfinite([*zero, *scale, sampling, fwhm]).all() and sampling > 0 and all(scale) and degree >= 0
+        if not sound:
+            raise ProductError("a damaged PSFEx model: its cards say what no model has", file=file)
         terms = (degree + 1) * (degree + 2) // 2
         if masks.ndim != 3 or len(masks) != terms or not np.isfinite(masks).all() or masks[0].sum() <= 0:
             raise ProductError(
@@ -120,6 +123,11 @@ class PSFEx:
     def grid(self, row: float, col: float) -> NDArray[np.float64]:
         """Return the model on its own grid at a zero-offset image position, shape (n, n)."""
         return np.tensordot(self._basis(row, col), self.masks, axes=1)
+
+    @property
+    def reach(self) -> float:
+        """Half the side of the model in image pixels, with the three taps that Lanczos interpolation adds."""
+        return (0.5 * self.masks.shape[-1] + 3.0) * self.sampling
 
     @property
     def native_size(self) -> int:

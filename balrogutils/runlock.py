@@ -27,7 +27,7 @@ from typing import Any
 
 from balrogutils.errors import BalrogError, ConfigError, InputError, ProductError
 
-__all__ = ["TOKEN", "RunLock", "die_with_parent", "join_run"]
+__all__ = ["TOKEN", "RunLock", "can_lock", "die_with_parent", "join_run"]
 
 TOKEN = "BALROG_RUN"
 """Environment variable by which a run's jobs know which run they belong to."""
@@ -79,6 +79,21 @@ def _try(descriptor: int, kind: int, path: Path) -> bool:
             remedy="put MEDS_DATA on a file system with flock (Lustre: mount with -o flock)",
         ) from error
     return True
+
+
+def can_lock(path: Path) -> None:
+    """Lock a file for a moment.
+
+    Raises
+    ------
+    ConfigError
+        When its file system has no locks.
+    """
+    descriptor = _open(path)
+    try:
+        _try(descriptor, fcntl.LOCK_EX, path)
+    finally:
+        os.close(descriptor)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -169,6 +184,30 @@ class RunLock:
             self.release()
             raise
         return token
+
+    def holder(self) -> dict[str, Any] | None:
+        """Return who has the tile, and do nothing to it: a run here or elsewhere, or commands by themselves here.
+
+        Returns
+        -------
+        dict or None
+            ``pid``, ``host``, ``started``, ``command`` as the run wrote them, or of commands by themselves ``pid`` and
+            ``command``; None when nobody has it.
+        """
+        about, holders = _read(self.run), _holders(self.run)
+        if holders:
+            if str(about.get("pid")) in holders:
+                return about
+            return {"pid": int(holders[0]), "host": socket.gethostname(), "command": _called(holders[0])}
+        try:
+            descriptor = os.open(self.run, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            # A run of another machine: a lock that cannot be shared is held.
+            return None if _try(descriptor, fcntl.LOCK_SH, self.run) else about
+        finally:
+            os.close(descriptor)
 
     def _fence(self, kind: int) -> None:
         """Wait until no job of an earlier run is alive; the tile is held before and after by a lock of this kind."""

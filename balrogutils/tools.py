@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from balrogutils.errors import ToolError
@@ -116,6 +117,13 @@ def _full(*directories: str | os.PathLike[str] | None) -> str | None:
     return None
 
 
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a program and all that it started; while this was interrupted it may have ended by itself."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 def run_tool(
     tool: str,
     arguments: Sequence[str | os.PathLike[str]],
@@ -180,16 +188,14 @@ def run_tool(
         try:
             status = process.wait(timeout)
         except subprocess.TimeoutExpired as error:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            _end(process)
             _tidy(log)
             remedy = "if it only needs longer, raise tool_timeout in etc/pipeline.yaml"
             raise ToolError(
                 f"{tool} did not end within {timeout:.0f} s", file=log, remedy=remedy, detail=_tail(log)
             ) from error
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            _end(process)
             raise
     _tidy(log)
     if status != 0:

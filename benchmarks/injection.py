@@ -6,7 +6,8 @@ and audit included. Printed: CPU ms per object of the bare drawing, CPU seconds 
 is 1.25.
 
 `--processes 2`: wall time of injecting into eight CCDs with one process and with so many, their start included, and the
-ratio, whose target with two is 1.8; on a machine with nothing else to do.
+ratio, whose target with two is 1.8, on a machine with nothing else to do; on another the CPU of both says how much of
+it the work itself would allow.
 
 `--memory`: the peak of a process that injects few or many objects into one CCD or several.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import logging
 import multiprocessing
+import resource
 import shutil
 import tempfile
 import time
@@ -227,15 +229,20 @@ def beside_one_process(place: Path, count: int, processes: int) -> None:
     """Print the wall time with one process and with several."""
     make_chip(place)
     fresh = multiprocessing.get_context("spawn")
-    walls = {}
+    walls, works = {}, {}
     for number in (1, processes):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         shares = [list(range(first, 8, number)) for first in range(number)]
         started = time.monotonic()
         with ProcessPoolExecutor(number, mp_context=fresh) as pool:
             list(pool.map(inject_some, [place] * number, [count] * number, shares))
         walls[number] = time.monotonic() - started
-        _log.info("%d processes: 8 CCDs with %d objects each in %.1f s", number, count, walls[number])
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        works[number] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        told = number, count, walls[number], works[number]
+        _log.info("%d processes: 8 CCDs with %d objects each in %.1f s, CPU %.1f s", *told)
     _log.info("ratio: %.2f", walls[1] / walls[processes])
+    _log.info("ratio that the CPU leaves room for: %.2f", processes * works[1] / works[processes])
 
 
 def memory(place: Path, count: int) -> None:

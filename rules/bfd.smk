@@ -13,8 +13,7 @@ if RUN.has(512):
             where=RUN.where(512, 512),
         threads: RUN.fit_workers
         resources:
-            tmpdir=RUN.tmp,
-            mem_mb=3000,
+            **RUN.resources("bfd"),
         params:
             options=RUN.options("bfd"),
             realization=RUN.realization,

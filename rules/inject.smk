@@ -11,8 +11,9 @@ if RUN.has(8):
             RUN.log("plan", band=None),
         wildcard_constraints:
             where=RUN.where(0, 8),
+        priority: 1
         resources:
-            tmpdir=RUN.tmp,
+            **RUN.resources("plan"),
         params:
             options=RUN.options("plan"),
             realization=RUN.realization,
@@ -28,9 +29,9 @@ if RUN.has(8):
             RUN.log("inject"),
         wildcard_constraints:
             where=RUN.where(0, 8),
+        priority: 2
         resources:
-            tmpdir=RUN.tmp,
-            mem_mb=2000,
+            **RUN.resources("inject"),
         params:
             options=RUN.options("inject"),
             realization=RUN.realization,
@@ -46,8 +47,9 @@ if RUN.has(8):
             RUN.log("truth", band=None),
         wildcard_constraints:
             where=RUN.where(0, 8),
+        priority: 2
         resources:
-            tmpdir=RUN.tmp,
+            **RUN.resources("truth"),
         params:
             options=RUN.options("truth"),
             realization=RUN.realization,

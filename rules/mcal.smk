@@ -13,8 +13,7 @@ if RUN.has(256):
             where=RUN.where(256, 256),
         threads: RUN.fit_workers
         resources:
-            tmpdir=RUN.tmp,
-            mem_mb=3000,
+            **RUN.resources("mcal"),
         params:
             options=RUN.options("mcal"),
             realization=RUN.realization,

@@ -11,9 +11,9 @@ if RUN.has(4, 32):
             RUN.log("meds"),
         wildcard_constraints:
             where=RUN.where(4, 32),
+        priority: 6
         resources:
-            tmpdir=RUN.tmp,
-            mem_mb=2000,
+            **RUN.resources("meds"),
         params:
             options=RUN.options("meds"),
             realization=RUN.realization,

@@ -13,8 +13,7 @@ if RUN.has(128):
             where=RUN.where(128, 128),
         threads: RUN.fit_workers
         resources:
-            tmpdir=RUN.tmp,
-            mem_mb=3000,
+            **RUN.resources("mof"),
         params:
             options=RUN.options("mof"),
             realization=RUN.realization,

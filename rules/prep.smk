@@ -12,8 +12,8 @@ if RUN.has(1):
         wildcard_constraints:
             where=RUN.where(1, 0),
         resources:
-            tmpdir=RUN.tmp,
-            mem_mb=1500,
+            **RUN.resources("prep"),
+            archive_connections=RUN.connections,
         params:
             options=RUN.options("prep"),
         shell:

@@ -13,8 +13,7 @@ if RUN.has(64):
             where=RUN.where(64, 64),
         threads: RUN.fit_workers
         resources:
-            tmpdir=RUN.tmp,
-            mem_mb=3000,
+            **RUN.resources("sof"),
         params:
             options=RUN.options("sof"),
             realization=RUN.realization,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import fitsio
 import galsim
@@ -12,18 +13,25 @@ import numpy as np
 
 from balrogutils.blends.canvas import Canvas, Piece, build_canvas, view_of
 from balrogutils.blends.iteration import View
+from balrogutils.blends.solve import MemberFit, Recipe
 from balrogutils.fitting.gaussians import WINDOW
+from balrogutils.fitting.jointprior import JointPrior
 from balrogutils.fitting.kernels import Links
 from balrogutils.fitting.mixture import covariance
 from balrogutils.fitting.mixturekernels import render_table
 from balrogutils.fitting.models import Model, model
 from balrogutils.fitting.observation import LocalWCS, Stack
+from balrogutils.fitting.priors import FRACDEV_Y3, CenPrior, Flat, GPriorBA, Normal
 from balrogutils.fitting.rendering import model_pixels
 from balrogutils.fitting.scene import Scene
+from balrogutils.fitting.solver import LMOptions
 from balrogutils.meds.weights import nearest_object
 
 SCALE = 0.263
 MARGIN = 4
+# Of groups drawn at random: bands, epochs of each, noise of a pixel, distances of members (arcsec).
+NBAND, NEPOCH, SIGMA = 2, 3, 2.0
+CELLS = ((1.0, 2.0), (2.0, 3.0), (3.0, 4.0))
 
 
 @dataclass
@@ -233,3 +241,81 @@ def _medium(kind, pieces: list[Piece], first: int, number: int):
         origin = galsim.PositionD(w.col0, w.row0)
         planes["wcs"].append(galsim.AffineTransform(w.dudcol, w.dudrow, w.dvdcol, w.dvdrow, origin=origin))
     return kind(id=number, **planes)
+
+
+def recipe_of(name: str) -> Recipe:
+    """Return a recipe with the priors that the galaxies are drawn from."""
+    extra = [Normal(0.5, 0.1, 0.0, 1.0)] if name == "bdf" else []
+    prior = JointPrior(CenPrior(0.263), GPriorBA(0.2), Flat(-0.1, 1e5), [Flat(-1000.0, 1e9)] * NBAND, extra)
+    return Recipe(name, prior, LMOptions(2000, 5e-5, 5e-5), FRACDEV_Y3)
+
+
+def shape_of(rng: np.random.Generator) -> np.ndarray:
+    """Return a shape drawn from the prior."""
+    while True:
+        g = rng.uniform(-0.9, 0.9, 2)
+        gg = float(g @ g)
+        if gg < 0.8 and rng.uniform() < (1 - gg) ** 2 * np.exp(-gg / 0.08):
+            return g
+
+
+def galaxy(rng: np.random.Generator, name: str) -> tuple[Model, np.ndarray, float]:
+    """Return a model, its parameters with flux 1 in each band, and the size of its image that rules S/N."""
+    kind = name if name == "bdf" else str(rng.choice(["exp", "dev"]))
+    size = float(np.exp(rng.normal(np.log(0.5), 0.5))) * (3.0 if kind == "dev" else 1.0)
+    extra = [float(np.clip(rng.normal(0.5, 0.1), 0.0, 1.0))] if kind == "bdf" else []
+    colour = np.exp(rng.normal(0, 0.3, NBAND))
+    pars = np.array([*rng.normal(0, 0.05, 2), *shape_of(rng), size, *extra, *colour])
+    return model(kind), pars, size
+
+
+def random_group(rng: np.random.Generator, name: str, count: int, near: float, far: float) -> Blend:
+    """Draw a group whose members are `near` to `far` arcsec apart."""
+    separation = rng.uniform(near, far)
+    angles = rng.uniform(0, 2 * np.pi) + 2 * np.pi * np.arange(count) / count
+    radius = 0.5 * separation / np.sin(np.pi / count)
+    offsets = radius * np.column_stack([np.sin(angles), np.cos(angles)])
+    members = [galaxy(rng, name) for _ in range(count)]
+    # S/N of a Gaussian of the galaxy's and the PSF's size; near enough to draw from.
+    per_flux = [0.263 / SIGMA * np.sqrt(NBAND * NEPOCH / (2 * np.pi * (0.5 * size + 0.35))) for _, _, size in members]
+    while True:
+        fluxes = np.exp(rng.uniform(np.log(30), np.log(200), count)) / per_flux
+        if fluxes.max() <= 10.0 * fluxes.min():
+            break
+    truth = [pars * np.array([1.0] * (pars.size - NBAND) + [flux] * NBAND)
+             for (_, pars, _), flux in zip(members, fluxes, strict=True)]  # fmt: skip
+    return draw(rng, [one for one, _, _ in members], truth, offsets, np.full(NBAND, SIGMA), nepoch=NEPOCH)
+
+
+def figures(truth: np.ndarray, flux: np.ndarray, error: np.ndarray, good: np.ndarray) -> tuple[Any, ...]:
+    """Return median bias, its standard error, median and width of the pulls, and the bias of group totals.
+
+    truth, flux, error : ndarray, shape (ngroup, nmember, nband); good : bool, (ngroup, nmember).
+    """
+
+    def width(x: np.ndarray) -> float:
+        low, high = np.percentile(x, [15.865, 84.135])
+        return 0.5 * float(high - low)
+
+    bias = (flux / truth - 1.0)[good].ravel()
+    pull = ((flux - truth) / error)[good].ravel()
+    whole = good.all(axis=1)
+    total = (flux[whole].sum(axis=1) / truth[whole].sum(axis=1) - 1.0).ravel()
+    # Bands of one object share its shape: their errors go together.
+    independent = bias.size / NBAND
+    return (
+        np.median(bias),
+        1.2533 * width(bias) / np.sqrt(independent),
+        np.median(pull),
+        width(pull),
+        np.median(total),
+        1.2533 * width(total) / np.sqrt(total.size / NBAND),
+        int(np.count_nonzero(~good)),
+    )
+
+
+def fluxes_of(fits: list[MemberFit]) -> tuple[np.ndarray, np.ndarray, list[bool]]:
+    """Return fluxes, errors, and whether the fits are good."""
+    flux = np.array([one.fit.pars[-NBAND:] for one in fits])
+    error = np.array([np.sqrt(np.diag(one.fit.cov))[-NBAND:] for one in fits])
+    return flux, error, [one.fit.flags == 0 for one in fits]

@@ -1,6 +1,7 @@
 """What several tests need."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,11 @@ CONFIGURATION = ("etc", "desmeds-config", "sof-config", "mof-config", "shr-confi
 REAL_TILE = "DES1226+2527"
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the slowest."""
+    items.sort(key=lambda item: item.get_closest_marker("slowest") is None)
+
+
 @pytest.fixture
 def base(tmp_path):
     """A BALROG_BASE of its own: the checkout's configuration, copied so that a test may edit it, and empty archives."""
@@ -28,6 +34,15 @@ def base(tmp_path):
         (root / "run" / "archive" / archive).mkdir(parents=True)
         (root / "run" / "archive" / archive / "archive.db").touch()
     return root
+
+
+def fit_exponentials(base, *kinds):
+    """Have fits be of single exponentials, for tests to which only the time that fits take matters."""
+    for kind in kinds:
+        config = base / f"{kind}-config" / f"run-y3v02-{kind}.yaml"
+        text, changed = re.subn(r"model: cm$", "model: exp", config.read_text(), flags=re.MULTILINE)
+        assert changed, config
+        config.write_text(text)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from balrogutils.settings.pipeline import Pipeline
 from balrogutils.upkeep.adopt import adopt
 from balrogutils.upkeep.moved import Moved
 
-STEPS = [("prep", BAND), ("coadd", BAND), ("coadd", "det"), ("catalog", BAND), ("meds", BAND)]
+STEPS = [("prep", BAND), ("coadd", BAND), ("coadd", "det"), ("coadd", "all"), ("catalog", BAND), ("meds", BAND)]
 NOWHERE = Moved()
 
 
@@ -172,7 +172,9 @@ def test_a_tree_with_nothing_whole(tile):
     shutil.rmtree(tile.tree.dir)
     tile.tree.dir.mkdir()
     text = refused(tile, "no step of DES0239+0216 is whole")
-    assert [f"{step} {band}: " in text for step, band in STEPS] == [True] * len(STEPS)
+    # The joined PSF maps are for people: no step needs them.
+    needed = [step for step in STEPS if step != ("coadd", "all")]
+    assert [f"{step} {band}: " in text for step, band in needed] == [True] * len(needed)
 
 
 def test_steps_that_are_not_there_are_named_and_the_others_taken(tile, caplog):
@@ -180,8 +182,9 @@ def test_steps_that_are_not_there_are_named_and_the_others_taken(tile, caplog):
     for path in (tree.image("det"), tree.catalog(BAND), tree.meds(BAND)):
         path.unlink()
     taken = adopt(tile, (BAND,), NOWHERE)
-    assert [(one.step, one.band) for one in taken] == [("prep", BAND), ("coadd", BAND)]
+    assert [(one.step, one.band) for one in taken] == [("prep", BAND), ("coadd", BAND), ("coadd", "all")]
     assert sorted(path.name for path in (tree.dir / "manifests").iterdir()) == [
+        f"{TILE}_coadd_all.json",
         f"{TILE}_coadd_{BAND}.json",
         f"{TILE}_prep_{BAND}.json",
     ]
@@ -203,7 +206,7 @@ def test_bands_that_detect_nothing_leave_the_detection_image_out(tile):
     update = {"bands": (BAND, "z"), "det": ("z",)}
     pipeline = tile.pipeline.model_copy(update={"bands": (BAND,)})
     other = replace(tile, campaign=tile.campaign.model_copy(update=update), pipeline=pipeline)
-    expected = [("prep", BAND), ("coadd", BAND), ("catalog", BAND), ("meds", BAND)]
+    expected = [step for step in STEPS if step != ("coadd", "det")]
     for _ in range(2):
         assert [(one.step, one.band) for one in adopt(other, (BAND,), NOWHERE)] == expected
 
@@ -761,7 +764,7 @@ def here(base, place, tile):
 def test_the_command_and_what_is_left_to_do(command, here, tile):
     done = command("balrog", "adopt", TILE, "--band", BAND, "--set", f"bands={BAND}", **here)
     assert done.returncode == 0, done.stderr
-    assert f"adopted coadd {BAND} det" in done.stderr
+    assert f"adopted coadd {BAND} det all" in done.stderr
     assert f"snakemake --cores all tile={TILE} --config mode=8" in done.stderr
     told = command("balrog", "summary", TILE, "--set", f"bands={BAND}", **here)
     assert told.returncode == 0
@@ -773,8 +776,8 @@ def test_the_command_and_what_is_left_to_do(command, here, tile):
     assert run.returncode == 0, run.stderr
     jobs = counted(run.stdout + run.stderr)
     assert jobs == {
-        **{"plan": 1, "inject": 1, "truth": 1, "coadd": 1, "detection": 1, "catalog": 1, "meds": 1},
-        **{f"tile={TILE}": 1, "total": 8},
+        **{"plan": 1, "inject": 1, "truth": 1, "coadd": 1, "detection": 1, "psf_maps": 1, "catalog": 1, "meds": 1},
+        **{f"tile={TILE}": 1, "total": 9},
     }
     assert "balrog_images/0" in run.stdout + run.stderr
 

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from conftest import REAL_TILE as TILE
+from conftest import fit_exponentials
 from foreign_tile import age, state
 from test_workflow import counted
 
@@ -19,12 +20,14 @@ BANDS = "grz"
 pytestmark = pytest.mark.long
 
 
+@pytest.mark.slowest
 def test_a_foreign_tile_is_adopted_and_injected_into(archive, base, command):
     def succeed(*words, **environment):
         done = command(*words, **environment)
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout + done.stderr
 
+    fit_exponentials(base, "sof")
     succeed("snakemake", "--cores", "2", f"tile={TILE}", "--config", "mode=3")
     old, new = base / "run" / "meds", base / "brought here"
     tree = Site.from_environment("y3v02", {"BALROG_BASE": str(base), "MEDS_DATA": str(new)}).tree(TILE)
@@ -41,7 +44,7 @@ def test_a_foreign_tile_is_adopted_and_injected_into(archive, base, command):
     assert "none of the 2 files of a list is there" in refused.stderr
     assert state(tree.dir) == before
     option = re.search(r"remedy: the tile was moved: balrog adopt \S+ (--moved .*)", refused.stderr)
-    told = succeed("balrog", "adopt", TILE, *shlex.split(option[1]), **here)
+    told = succeed("balrog", "adopt", TILE, "--set", "campaign=decam", *shlex.split(option[1]), **here)
     assert "adopted prep g r z" in told
     assert "adopted coadd g r z det" in told
     assert "adopted catalog g r z" in told
@@ -52,7 +55,9 @@ def test_a_foreign_tile_is_adopted_and_injected_into(archive, base, command):
     assert (made.ra_cent, made.dec_cent, made.pixelscale) == (geometry.ra_cent, geometry.dec_cent, geometry.pixelscale)
 
     adopted = state(tree.dir)
-    succeed("snakemake", "--cores", "2", f"tile={TILE}", "--config", "mode=12", "realizations=0", **here)
+    succeed(
+        "snakemake", "--cores", "2", f"tile={TILE}", "--config", "campaign=decam", "mode=12", "realizations=0", **here
+    )
     after = state(tree.dir)
     assert {name: after[name] for name in adopted} == adopted
     injected = Site.from_environment("y3v02", {"BALROG_BASE": str(base), "MEDS_DATA": str(new)}).tree(TILE, "0")
@@ -70,14 +75,20 @@ def test_a_foreign_tile_is_adopted_and_injected_into(archive, base, command):
             assert file.size == len(read_table(tree.catalog(band)))
 
     # All that can follow, with nothing of the adopted steps made again.
-    plan = command("snakemake", "-n", f"tile={TILE}", "--config", "mode=1150", "realizations=0", **here)
+    plan = command(
+        "snakemake", "-n", f"tile={TILE}", "--config", "campaign=decam", "mode=1150", "realizations=0", **here
+    )
     assert counted(plan.stdout + plan.stderr) == {
-        **{"coadd": 3, "detection": 1, "catalog": 3, "meds": 3, "sof": 2, "match": 1},
-        **{f"tile={TILE}": 1, "total": 14},
+        **{"coadd": 3, "detection": 1, "psf_maps": 1, "catalog": 3, "meds": 3, "sof": 2, "match": 1, "tile_report": 1},
+        **{f"tile={TILE}": 1, "total": 16},
     }
-    succeed("snakemake", "--cores", "2", f"tile={TILE}", "--config", "mode=1150", "realizations=0", **here)
+    succeed(
+        "snakemake", "--cores", "2", f"tile={TILE}", "--config", "campaign=decam", "mode=1150", "realizations=0", **here
+    )
     assert len(read_table(injected.match)) == len(truth)
     after = state(tree.dir)
     assert {name: after[name] for name in adopted} == adopted
-    again = succeed("snakemake", "--cores", "2", f"tile={TILE}", "--config", "mode=1150", "realizations=0", **here)
+    again = succeed(
+        "snakemake", "--cores", "2", f"tile={TILE}", "--config", "campaign=decam", "mode=1150", "realizations=0", **here
+    )
     assert "Nothing to be done" in again

@@ -1,5 +1,6 @@
-"""Realizations and bands added to a tile of real sky: what was there stays as it was, and is not made again."""
+"""Tiles, realizations and bands that are added: what was there stays as it was, and is not made again."""
 
+import json
 import re
 import shutil
 
@@ -8,13 +9,24 @@ import pytest
 from conftest import REAL_TILE as TILE
 from identical import differences, same
 from test_tile import made
+from upkeep_tile import done as leave
 
 from balrogutils.blocks import inject as block
 from balrogutils.context import Installation
 from balrogutils.fitsfile import read_table
+from balrogutils.graph import jobs
 from balrogutils.injection import listing
+from balrogutils.products import writing_text
+from balrogutils.survey.tiny import tiny_survey
 
 pytestmark = pytest.mark.long
+
+SMALL, NEXT = "DES0239+0216", "DES0240+0216"
+"""Both tiles of a tiny survey."""
+# One product of a job, with realization (none: the base run), tile and step.
+JOB = re.compile(r"(?:balrog_images/(\d+)/y3v02/)?(DES[^/\n]+)/manifests/\2_(\S+?)\.json")
+FITS = ("sof", "mof", "mcal", "bfd")
+LATE = (*FITS, "match", "report")
 
 
 def run(command, cores, bands, realizations, *words, mode=9):
@@ -35,6 +47,7 @@ def context_of(base):
     return Installation.load({"realizations": "0", "bands": "g,r"}, places).context(TILE, "0")
 
 
+@pytest.mark.slowest
 def test_realization_2_and_a_band_are_added(archive, base, command):
     meds_data, old = base / "run" / "meds", base / "old"
     # With the coadds of what was injected.
@@ -102,6 +115,7 @@ def test_chips_in_another_order(archive, base, command, monkeypatch):
     assert [name for name in changed if not name.endswith("_balrog_chips.fits")] == []
 
 
+@pytest.mark.slowest
 def test_a_plan_that_an_added_band_changes_is_told(archive, base, command):
     """Rows of the catalogue that cannot be drawn in the new band are left out, and others take their places."""
     with fitsio.FITS(str(base / "inputs" / "galaxies_cosmos_hsc.fits"), "rw") as fits:
@@ -123,3 +137,82 @@ def test_a_plan_that_an_added_band_changes_is_told(archive, base, command):
     done = command(*f"balrog audit {TILE} -r 0 --redraw --set bands=g,r,z".split())
     assert done.returncode == 0, done.stdout
     assert "pixels are as the truth says" in done.stdout
+
+
+@pytest.fixture
+def small(base, command):
+    """The archive of a tiny survey of two tiles, in whose detection image g has no part."""
+    survey = tiny_survey("gr", count=2, coadds={"det": ["r"]})
+    (base / "etc" / "survey.yaml").write_text(json.dumps(survey.model_dump(mode="json")))
+    shutil.rmtree(base / "run" / "archive" / "synthetic")
+    campaigns = base / "etc" / "campaigns.yaml"
+    text = campaigns.read_text().replace("bands: [g, r, i, z]\n    det: [r, z, i]", "bands: [g, r]\n    det: [r]")
+    campaigns.write_text(text)
+    done = command("balrog", "archive", "synthetic", "--workers", "2")
+    assert done.returncode == 0, done.stderr
+
+
+def jobs_of(text):
+    """The jobs that Snakemake tells of, in order: realization ("" for the base run), tile, step."""
+    outputs = re.findall(r"^    output: (.*)$", text, re.MULTILINE)
+    return sorted(tuple(found) for line in outputs for found in JOB.findall(line))
+
+
+def of_bands(tile, realization, bands):
+    """The jobs of some bands of a tile, with those that are of all its bands."""
+    first = ("prep",) if realization == "" else ("inject",)
+    steps = [f"{step}_{band}" for step in (*first, "coadd", "catalog", "meds") for band in bands]
+    whole = ["coadd_all", *FITS, *(("plan", "truth", "match") if realization else ())]
+    return [(realization, tile, step) for step in (*steps, *whole)]
+
+
+def of_tile(tile, bands):
+    """Every job of a tile with realization 0."""
+    runs = [job for realization in ("", "0") for job in of_bands(tile, realization, bands)]
+    return [*runs, *((realization, tile, "coadd_det") for realization in ("", "0")), ("", tile, "report")]
+
+
+@pytest.mark.slowest
+def test_what_is_added_and_nothing_else_is_made(small, base, command):
+    """The exact jobs of runs with a tile, a realization and a band more, in every block, beside a tile that is made."""
+    meds_data = base / "run" / "meds"
+
+    def asked(*words, mode=2047):
+        done = command("snakemake", "--cores", "2", f"tile={SMALL}", *words, "--config", f"mode={mode}", *given)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        return done.stdout + done.stderr
+
+    given = ("bands=r", "realizations=0")
+    every = sorted(of_tile(SMALL, "r"))
+    assert jobs_of(asked("-n")) == every
+    assert jobs_of(asked(mode=63)) == [job for job in every if job[2] not in LATE]
+    # Fits and what follows cost too much here; that they have been made is said as a run says it.
+    settings = {"mode": "2047", "bands": "r", "realizations": "0"}
+    for job in jobs(Installation.load(settings, {"BALROG_BASE": str(base)}).context(SMALL)):
+        if job.step in LATE:
+            writing_text(job.product, "made\n")
+            leave(job, job.product)
+    assert "Nothing to be done" in asked()
+    # A tile.
+    assert jobs_of(asked(f"tile={NEXT}", "-n")) == sorted(of_tile(NEXT, "r"))
+    # A realization; the report is of all of them.
+    given = ("bands=r", "realizations=0,1")
+    first = [*of_bands(SMALL, "1", "r"), ("1", SMALL, "coadd_det"), ("", SMALL, "report")]
+    assert jobs_of(asked("-n")) == sorted(first)
+    # A band, by leaving the key out: the bands are those of the campaign then. Plan, truth and fits are of all bands.
+    given = ("realizations=0",)
+    band = [job for name in ("", "0") for job in of_bands(SMALL, name, "g")]
+    assert jobs_of(asked("-n")) == sorted([*band, ("", SMALL, "report")])
+
+    # Both at once, up to the MEDS files, and not dry: what was there is not touched.
+    before = times(meds_data)
+    both = [*band, *of_bands(SMALL, "1", "gr"), ("1", SMALL, "coadd_det")]
+    wanted = sorted(job for job in both if job[2] not in LATE)
+    given = ("realizations=0,1",)
+    assert jobs_of(asked(mode=63)) == wanted
+    after = times(meds_data)
+    touched = {
+        path.relative_to(meds_data).name.removeprefix(f"{SMALL}_") for path in before if after.get(path) != before[path]
+    }
+    assert {name for name in touched if re.match(r"r_|det|.*_r\b", name)} == set()
+    assert "Nothing to be done" in asked(mode=63)

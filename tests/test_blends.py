@@ -20,8 +20,9 @@ from balrogutils.fitting.galaxy import fit_galaxy
 from balrogutils.fitting.jointprior import JointPrior
 from balrogutils.fitting.models import model
 from balrogutils.fitting.observation import LocalWCS
-from balrogutils.fitting.priors import FRACDEV_Y3, CenPrior, CosmosSersic, Flat, GPriorBA, Normal
+from balrogutils.fitting.priors import FRACDEV_Y3, CenPrior, CosmosSersic, Flat, GPriorBA, Normal, TwoSidedErf
 from balrogutils.fitting.scene import Accuracy, Scene
+from balrogutils.fitting.shares import marginalised
 from balrogutils.fitting.solver import LMOptions
 from balrogutils.fitting.sweeps import sweep
 from balrogutils.randomness import stream
@@ -218,8 +219,10 @@ def test_o6_holds_for_cm():
     group = fit_jointly(canvas, recipe, [start], blend.offsets[1:], NOBODY).members[0]
     alone = fit_composite(canvas.data, canvas.links.psf, recipe.prior, [start[0]], USUAL, FRACDEV_Y3)
     assert np.array_equal(group.fit.pars, alone.fit.pars)
-    assert np.array_equal(group.fit.cov, alone.fit.cov)
+    assert np.array_equal(group.fit.cov, marginalised(canvas.data, canvas.links, alone, FRACDEV_Y3).fit.cov)
     assert group.mix == alone[3:]
+    fixed = fit_jointly(canvas, replace(recipe, marginalise=False), [start], blend.offsets[1:], NOBODY).members[0]
+    assert np.array_equal(fixed.fit.cov, alone.fit.cov)
 
 
 @pytest.mark.parametrize(("name", "truth"), [("cm", "exp"), ("cm", "dev"), ("exp", "exp"), ("bdf", "exp")])
@@ -458,6 +461,69 @@ def test_sources_by_themselves_come_nearer_to_the_optimum_of_all():
     )
     assert turned.flags == 0
     assert np.all(np.abs(turned.pars - plain.pars)[flux] < 0.02 * np.sqrt(np.diag(plain.cov))[flux])
+
+
+def beside_a_trail():
+    """Five galaxies, and a bent trail beside the first; their canvas, and the priors of the Y3 runs."""
+    offsets = np.array([[0.0, 0.0], [4.0, 5.0], [-5.0, 3.0], [3.0, -5.0], [-4.0, -6.0]])
+    truth = [np.array([0, 0, 0.1, -0.05, 0.6, 900.0, 1500.0])] * 5
+    blend = draw(np.random.default_rng(4), [model("exp")] * 5, truth, offsets, np.full(2, 6.0), nepoch=2)
+    row, col = blend.pieces[0].place
+
+    def with_trail(piece):
+        rows, cols = np.indices(piece.shape)
+        bent = rows + piece.origin[0] - row - 1.5 - 0.004 * (cols + piece.origin[1] - col) ** 2
+        return replace(piece, pixels=piece.pixels + 100.0 * np.exp(-0.5 * (bent / 1.5) ** 2))
+
+    flux = TwoSidedErf(-1e4, 1.0, 1e9, 0.25e8)
+    y3 = JointPrior(CenPrior(0.27), CosmosSersic(), TwoSidedErf(-10.0, 0.03, 1e6, 1e5), [flux] * 2)
+    return blend, build_canvas([with_trail(piece) for piece in blend.pieces], 5, 2), y3
+
+
+def test_members_that_run_along_a_trail_are_held_and_said_not_to_converge():
+    """Without the limit the two needles take hundreds of evaluations of all five members."""
+    blend, canvas, y3 = beside_a_trail()
+    found = fit_jointly(canvas, Recipe("dev", y3, USUAL), [blend.starts(5)], blend.offsets, blend.pairs)
+    assert [one.fit.flags for one in found.members] == [0] * 5
+    assert found.members[0].fit.nfev < 100
+    assert not found.converged[0]
+    assert found.converged[[1, 2, 4]].all()
+    for k, one in enumerate(found.members):
+        assert np.all(np.diag(one.fit.cov) > 0.0)
+        assert one.fit.moving == (not found.converged[k],)
+    # What is said to have converged has: its own step from there is short.
+    sizes = np.array([one.fit.pars.size for one in found.members])
+    assert (sizes == 7).all()
+    pars = np.concatenate([one.fit.pars for one in found.members])
+    scene = Scene(canvas.data, [model("dev")] * 5, canvas.links, [y3] * 5)
+    normal, gradient = np.empty((35, 35)), np.empty(35)
+    scene.chi2(pars, normal, gradient)
+    scene.prior(pars, normal, gradient)
+    for k in (1, 2, 4):
+        part = scene.slices[k]
+        step = np.linalg.solve(normal[part, part], gradient[part])
+        # A quarter of a standard error; the solver ends a tenth away.
+        assert step @ normal[part, part] @ step < 0.05
+
+
+@pytest.mark.parametrize("name", ["dev", "cm"])
+def test_members_are_no_larger_than_their_limits_beside_a_trail(name):
+    """Without limits two of them have T of 5000 and 12 000 (dev), or of 76 and 90 (cm)."""
+    blend, canvas, y3 = beside_a_trail()
+    limits = (4.0, 9.0, 9.0, 9.0, 12.0)
+    recipe = Recipe(name, y3, USUAL, FRACDEV_Y3, largest=limits)
+    found = fit_jointly(canvas, recipe, [blend.starts(5)], blend.offsets, blend.pairs)
+    assert [one.fit.flags for one in found.members] == [0] * 5
+    sizes = np.array([one.fit.pars[4] for one in found.members])
+    assert np.all(sizes <= limits)
+    assert sizes[0] == limits[0]
+    # One at its limit has the error of its size all the same.
+    assert all(np.all(np.diag(one.fit.cov) > 0.0) for one in found.members)
+    # Limits go with the members, whichever of them are fit.
+    part, _ = part_of(canvas, np.array([4, 0]))
+    last, first = solve(part, replace(recipe, largest=(4.0, 9.0, 9.0, 9.0, 0.2)), [blend.starts(5)[[4, 0]]])
+    assert last.fit.pars[4] == 0.2
+    assert 0.2 < first.fit.pars[4] <= 4.0
 
 
 def test_sources_without_pixels_or_image_stay_where_they_are():

@@ -1,11 +1,15 @@
 """The balrog command."""
 
+import errno
 import os
+import re
 import signal
 import subprocess
 import sys
 
 import pytest
+
+from balrogutils.cli.reporting import reporting
 
 COMMANDS = (
     *("archive", "prep", "coadd", "detect", "meds", "inject", "sof", "mof", "mcal", "bfd", "match", "summary"),
@@ -40,6 +44,38 @@ def test_the_log_and_the_terminal_both_tell(command, tmp_path):
     assert done.returncode == 2
     assert "did you mean" in log.read_text()
     assert "did you mean" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (MemoryError(), 1),
+        (MemoryError("Unable to allocate 3 GiB"), 1),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 1),
+        (ImportError("_galsim.so: failed to map segment from shared object"), 1),
+        (ImportError("No module named 'galsim'"), None),
+    ],
+)
+def test_too_little_memory_is_told_and_a_missing_library_is_a_bug(tmp_path, capsys, monkeypatch, error, status):
+    # This process goes on.
+    monkeypatch.setattr("balrogutils.cli.reporting._tidy_when_ended", lambda: None)
+    monkeypatch.setattr("logging.raiseExceptions", True)
+    with pytest.raises(SystemExit if status else ImportError) as caught, reporting(tmp_path / "a.log"):
+        raise error
+    if status:
+        assert caught.value.code == status
+        told = capsys.readouterr().err
+        assert re.search(rf"^balrog: .*not enough memory.*{re.escape(str(error.args[-1]) if error.args else '')}", told)
+        assert "remedy: free some, or give the job more, then run the same command again" in told
+
+
+def test_a_reader_that_has_enough_is_no_error(capsys, monkeypatch):
+    """As in balrog explain FILE | head: click ends the program."""
+    monkeypatch.setattr("balrogutils.cli.reporting._tidy_when_ended", lambda: None)
+    monkeypatch.setattr("logging.raiseExceptions", True)
+    with pytest.raises(BrokenPipeError), reporting(None):
+        raise BrokenPipeError
+    assert capsys.readouterr().err == ""
 
 
 def test_a_directory_that_is_a_file_is_told_without_a_traceback(command, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from coadd_sky import CENTRE, SCALE, Sky, frame_header, tile_header, write_frame
 
 from balrogutils.archive.geometry import Geometry
+from balrogutils.blocks import psfmap
 from balrogutils.blocks.catalog import catalog
 from balrogutils.blocks.coadd import coadd, detection
 from balrogutils.coadd.sextractor import require_one_segmentation
@@ -75,6 +76,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Context:
         fill(context, band, Sky(SIZE, FRAME, STARS, noise=3.0, seed=seed), mask_column)
         coadd(context, band)
     detection(context)
+    psfmap.join(context)
     for band in context.bands:
         catalog(context, band)
     return context
@@ -341,6 +343,9 @@ def test_empty_list_and_missing_files_are_refused(tmp_path: Path) -> None:
         coadd(context, "r")
     with pytest.raises(ProductError):
         detection(context)
+    with pytest.raises(ProductError, match="there is no PSF map") as caught:
+        psfmap.join(context)
+    assert caught.value.where == {"tile": TILE, "band": "r", "file": str(context.tree.psfmap("r"))}
     with pytest.raises(ProductError, match="a coadd is not there"):
         catalog(context, "r")
 

@@ -77,6 +77,21 @@ def test_a_low_asymptote_is_not_reached():
     assert "stays below 50 %" in low.note
 
 
+def test_a_limit_beyond_all_injections_is_not_told():
+    """Every tenth of the fainter half is missed, one in forty of the others: a fall, but none through 50 %."""
+    magnitude = np.linspace(18.0, 21.0, 400)
+    found = np.arange(400) % np.where(magnitude > 19.5, 10, 40) != 0
+    model = fit_detection(found, {"i": magnitude}, units={"i": "mag"})
+    assert model.falls
+    assert np.isnan(model.crossing(0.5).value)
+    assert model.note == "375 of 400 injections detected; the fraction stays above 50 % down to i = 21.00 mag, " + (
+        f"its asymptote is {model.asymptote.value:.2f}."
+    )
+    assert np.isnan(model.table()["value"][0])
+    # Within the injections it is told as ever.
+    assert 18.0 < model.crossing(0.92).value < 21.0
+
+
 def test_a_fall_that_is_not_resolved_is_said():
     rng = np.random.default_rng(4)
     magnitude = np.append(rng.uniform(18, 23, 200), [24.0, 24.1, 24.2])

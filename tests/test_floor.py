@@ -2,8 +2,10 @@
 
 import errno
 import json
+import math
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -37,7 +39,7 @@ def test_an_error_says_where_and_what_to_do():
 def test_near_names_are_offered():
     assert did_you_mean("DES0239+0217", ["DES0239+0216", "DES1226+2527"]).startswith("did you mean 'DES0239+0216'")
     assert did_you_mean("qqq", ["alpha"]) == "known: alpha"
-    assert did_you_mean("qqq", []) == "known: "
+    assert did_you_mean("qqq", []) == "known: none"
 
 
 def test_streams_are_keyed_by_name_alone():
@@ -92,6 +94,9 @@ def test_a_temporary_name_keeps_its_suffixes(tmp_path):
         part.touch()
 
 
+RECORD = {"step": "old", "inputs": [], "outputs": []}
+
+
 def test_a_manifest_tells_inputs_and_outputs(tmp_path):
     source, product, manifest = tmp_path / "in", tmp_path / "out", tmp_path / "m" / "step.json"
     source.write_text("abc")
@@ -109,9 +114,30 @@ def test_a_manifest_tells_inputs_and_outputs(tmp_path):
     assert document["peak_memory_bytes"] > 0
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["", "[" * 100_000, '{"n": ' + "1" * 9000 + "}", b"\xff\xfe"]
+    + [json.dumps(RECORD | more) for more in ({"counts": []}, {"seeds": None}, {"outputs": ["x"]})],
+)
+def test_what_is_no_manifest_is_told(tmp_path, text):
+    manifest = tmp_path / "step.json"
+    manifest.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ProductError, match=r"cannot be read|lacks its keys") as told:
+        read_manifest(manifest)
+    assert "remove it" in told.value.remedy
+
+
+def test_a_manifest_may_lack_what_is_not_asked_for(tmp_path):
+    manifest = tmp_path / "step.json"
+    manifest.write_text(json.dumps(RECORD | {"counts": {}, "cpu_seconds": math.nan, "ended": "now"}))
+    assert read_manifest(manifest, "counts")["step"] == "old"
+    with pytest.raises(ProductError, match="a manifest lacks cpu_seconds, ended, started"):
+        read_manifest(manifest, "started", "counts", "ended", "cpu_seconds")
+
+
 def test_a_failed_step_leaves_no_manifest(tmp_path):
     manifest = tmp_path / "step.json"
-    writing_text(manifest, json.dumps({"step": "old", "inputs": [], "outputs": []}))
+    writing_text(manifest, json.dumps(RECORD))
     with pytest.raises(RuntimeError), Step(manifest, "coadd"):
         raise RuntimeError
     assert not manifest.exists()
@@ -187,6 +213,15 @@ def test_a_full_disk_is_told_with_the_product(tmp_path, error, message):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(PermissionError), writing(path):
         raise PermissionError(errno.EACCES, "another matter")
+
+
+@pytest.mark.parametrize(("blocks", "error"), [(3, ProductError), (4, OSError)])
+def test_a_full_disk_is_told_though_a_library_stumbles_later(tmp_path, monkeypatch, blocks, error):
+    """What cfitsio says when it verifies what it could not write; 16 kB are not full."""
+    monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_bavail=blocks, f_frsize=4096))
+    with pytest.raises(error, match=r"the disk is full|status = 107"), writing(tmp_path / "image.fits"):
+        raise OSError("FITSIO status = 107: tried to move past end of file")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"step": 1}', "\xff"])

@@ -73,6 +73,14 @@ def test_f13_limits_and_bad_starts_are_flagged():
     assert fit_galaxy(data, ROUND[None], shape, None, [], LMOptions()).flags == FitFlag.NO_ATTEMPT
 
 
+def test_a_flux_below_what_the_prior_allows_stays_at_its_edge():
+    # A hole in the sky: the best flux without the prior is where it has no number.
+    hole = render([0, 0, 0.1, 0, 2.0, -3e4], "exp", ROUND, LocalWCS(23.5, 23.5, 0.263, 0, 0, 0.263))
+    fit = fit_galaxy(one_stamp(hole), ROUND[None], model("exp"), y3_prior(1), [START], LMOptions())
+    assert fit.flags == 0
+    assert fit.pars[5] == pytest.approx(-1e4, abs=6.0)
+
+
 def test_start_at_no_size_ends_at_the_galaxy():
     wcs = LocalWCS(23.5, 23.5, 0.263, 0, 0, 0.263)
     data = one_stamp(render([0, 0, 0.1, 0, 0.5, 500.0], "exp", ROUND, wcs))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import yaml
 from injection_tile import MAGZP, chip_name, make_tile
+from piff_models import moffat, write_piff
 
 from balrogutils.blocks.inject import inject, plan, truth
 from balrogutils.fitsfile import read_image, read_table
@@ -23,6 +24,8 @@ COLUMNS = {
     "08": {"cosmos_index"},
     "17": {"bulge_sed", "disk_sed", "redshift", "wavelength_g", "bulge_fraction", "bulge_fraction_g"},
     "18": {"cosmos_index", "wavelength_g"},
+    "20": {"sersic_n", "r50_arcsec", "truncation"},
+    "21": {"sersic_n_0", "r50_arcsec_1", "g2_1", "share_0_g", "own_REDSHIFT"},
     "16": {"stamp_reach", "stamp_snr", "stamp_masked", "stamp_slot_g", "stamp_error_g"},
 }
 ALWAYS = {"bal_id", "inj_type", "number", "cat_row", "cat_id", "ra", "dec", "rotation", "shear_g1", "shear_g2"}
@@ -33,10 +36,14 @@ def small(path, root):
     """The example as it is, with grids and positions that fit into a tile of 68 arcsec."""
     config = yaml.safe_load(path.read_text())
     image = config["image"]
-    sampling = image["pos_sampling"]
+    sampling = image.get("pos_sampling")
     if path.name.startswith("10"):
         (root / "positions.csv").write_text("x,y\n60,70.5\n130,131\n200,190\n500,20\n")
         sampling["file_name"] = "positions.csv"
+    if path.name.startswith("20"):
+        for chip in MAGZP:
+            name = f"{chip_name('g', chip)}_piff-model.fits"
+            write_piff(root / "run/piff" / name, [moffat(1.0), 1e-4 * moffat(1.3)], ["x", "y"], [0, 1])
     if path.name.startswith("15"):
         for one in sampling.values():
             one["grid_spacing"] = 12
@@ -72,3 +79,27 @@ def test_an_example_is_injected_as_its_truth_says(path, tmp_path):
             assert not found.problems
             whole = rows[rows["flags"] & 4 == 0]
             np.testing.assert_allclose(whole["flux_on_chip"], whole["flux_expected"], rtol=1e-4)
+
+
+def kinds(name):
+    """First cells of a table of the documentation."""
+    text = (INPUTS.parent / "docs" / "injection.md").read_text()
+    section = text.split(f"## {name}\n")[1].split("\n## ")[0]
+    return [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]
+
+
+def test_there_is_an_example_of_every_kind_of_source_and_position():
+    loaded = [Injection.load(path) for path in EXAMPLES]
+    types = {item.type for one in loaded for item in one.gal.items}
+    schemes = {one.positions(name).type for one in loaded for name in one.inputs}
+    schemes |= {one.positions(name).grid_type for one in loaded for name in one.inputs} - {None}
+    assert len(kinds("Sources")) >= 6
+    assert set(kinds("Sources")) <= types | {"gal"}
+    assert len(kinds("Positions")) == 8
+    assert set(kinds("Positions")) <= schemes
+    galsims = types - set(kinds("Sources"))
+    assert {"Sersic", "Sum"} <= galsims
+    models = {one.input.galaxy_table.model for one in loaded if one.input.galaxy_table}
+    assert models == {"sersic", "bulge_disk", "knots"}
+    assert {one.psf.type for one in loaded} == {"DES_PSFEx", "Piff"}
+    assert [path.name[:2] for path in EXAMPLES] == [f"{number:02d}" for number in range(1, len(EXAMPLES) + 1)]

@@ -1,5 +1,6 @@
 """Objects with spectra: fluxes, shapes and wavelengths band by band, as GalSim itself integrates them."""
 
+import re
 from pathlib import Path
 
 import galsim
@@ -158,9 +159,11 @@ def test_a_flat_spectrum_has_the_same_ab_magnitude_in_every_band(tmp_path):
 
 
 def test_files_that_are_missing_or_no_tables(tmp_path):
-    settings = of_table(tmp_path, "sed,mag_r\n0,20\n", files=["nosuch.sed"])
-    with pytest.raises(InputError, match=r"the spectrum nosuch\.sed cannot be used"):
-        load("tableStar", settings, tmp_path, TILE, BANDS)
+    # Not even a formula, which GalSim would take for a spectrum.
+    for name in ("nosuch.sed", "wave**2"):
+        settings = of_table(tmp_path, "sed,mag_r\n0,20\n", files=[name])
+        with pytest.raises(InputError, match=f"the spectrum {re.escape(name)} cannot be used: there is no such file"):
+            load("tableStar", settings, tmp_path, TILE, BANDS)
     settings = of_table(tmp_path, "sed,mag_r\n0,20\n")
     for text, message in ((None, "is not there"), ("a b\n", "cannot be used"), ("400 -1\n500 nan\n", "cannot be used")):
         if text is not None:

@@ -40,7 +40,7 @@ def test_g4_total_flux_loses_what_the_window_takes(cut, lost):
 
 
 @pytest.mark.parametrize("center", [(0.0, 0.0), (2.0, -3.0), (-40.0, 0.0), (5.4, 5.4)])
-@pytest.mark.parametrize("shape", [(0.1, -0.05), (0.6, 0.6), (0.9, 0.3), (-0.7, 0.0)])
+@pytest.mark.parametrize("shape", [(0.1, -0.05), (0.6, 0.6), (0.9, 0.3), (-0.7, 0.0), (0.22, 0.97)])
 def test_recurrence_equals_exp_of_every_pixel(center, shape):
     wcs = LocalWCS(23.6, 24.2, 0.263, 0.012, -0.02, 0.27)
     galaxy = mixture.convolve([*center, *shape, 0.9, 1.0], mixture.profile("dev"), PSF)
@@ -161,6 +161,37 @@ def test_alike_components_are_added_up_within_the_promise(name, size):
     assert change > 0 or name == "exp"
     for a, b in zip(full[1:6], merged[1:6], strict=True):
         assert np.abs(a - b).max() < 1e-4 * np.abs(a).max()
+
+
+def test_many_sources_have_the_products_of_their_pairs():
+    """From four sources on a stamp on, products are made together; they are those of each pair by itself."""
+    rng = np.random.default_rng(8)
+    scene = noisy_scene(rng, "exp", Accuracy())
+    # One reaches a corner alone, and one nothing at all.
+    places = [(0.0, 0.0), (1.5, -1.0), (-2.0, 2.0), (6.0, 6.0), (500.0, 0.0)]
+    pars = [np.array([v, u, *rng.normal(0, 0.1, 2), 0.6, 100.0, 80.0]) for v, u in places]
+
+    def several(which):
+        count = len(which)
+        links = scene.links._replace(
+            first=np.arange(5) * count,
+            source=np.tile(np.arange(count), 4),
+            wcs=np.repeat(scene.links.wcs, count, axis=0),
+            psf=np.repeat(scene.links.psf, count, axis=0),
+            offset=np.full(4 * count, -1),
+        )
+        found = Scene(scene.data, [model("exp")] * count, links)
+        return found.gram(np.concatenate([pars[k] for k in which])).copy()
+
+    whole = several(range(5))
+    size = np.sqrt(np.abs(whole[:, range(31), range(31)]).max(axis=0))
+    size[-1] = np.sqrt(scene.power.sum())
+    for a, b in [(0, 1), (0, 2), (1, 2), (2, 3), (3, 4)]:
+        at = np.r_[6 * a : 6 * a + 6, 6 * b : 6 * b + 6, 30]
+        error = np.abs(whole[:, at][:, :, at] - several([a, b]))
+        assert np.all(error <= 1e-13 * np.outer(size[at], size[at]))
+    assert np.any(whole[:, :6, 6:12] != 0.0)
+    assert np.all(whole[:, 24:30] == 0.0)
 
 
 def test_fixed_parameters_have_no_rows():

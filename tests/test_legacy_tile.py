@@ -1,7 +1,7 @@
 """Every command users know, with its old arguments, on a tile of real sky: base run and realization."""
 
 import pytest
-from conftest import CHECKOUT, REAL_TILE
+from conftest import CHECKOUT, REAL_TILE, fit_exponentials
 
 from balrogutils.fitsfile import read_table
 from balrogutils.meds import MEDS
@@ -10,16 +10,18 @@ pytestmark = pytest.mark.long
 
 BIN = CHECKOUT / "bin"
 GALSIM, SOF = "bal_config_DES1226+2527.yaml", "run-y3v02-sof.yaml"
-MOF = "run-y3v02-mof.yaml"
+MOF, SHR = "run-y3v02-mof.yaml", "run-all-mcal.yaml"
 
 
 def rows(path, ext=1):
     return len(read_table(path, ext))
 
 
+@pytest.mark.slowest
 def test_the_old_commands_make_a_tile(archive, base, command, tmp_path):
     for name in ("Snakefile", "rules", "profiles"):
         (base / name).symlink_to(CHECKOUT / name)
+    fit_exponentials(base, "sof", "mof")
     # A relative meds base starts above the checkout.
     meds_data, workdir = base.parent / "meds here", tmp_path / "workdir"
     tree = meds_data / "y3v02" / REAL_TILE
@@ -74,6 +76,15 @@ def test_the_old_commands_make_a_tile(archive, base, command, tmp_path):
     assert rows(meds_data / "y3v02-mof" / "output" / f"{REAL_TILE}-y3v02-mof.fits", "model_fits") == rows(
         base_fit, "model_fits"
     )
+    # Metacal of the base run alone, and in one band: what the commands do does not depend on it.
+    shapes = base / "shr-config" / SHR
+    shapes.write_text(shapes.read_text().replace("from_tile", "[r]"))
+    run("RunShr.sh", "meds here", REAL_TILE, SHR, "2")
+    assert "Provided cores: 2" in (workdir / f"shr_{REAL_TILE}.log").read_text()
+    run("RunBfd.sh", "meds here", REAL_TILE)
+    assert "Provided cores: 3" in (workdir / f"bfd_{REAL_TILE}.log").read_text()
+    for made in (f"y3v02-mcal/output/{REAL_TILE}-y3v02-mcal.fits", f"y3v02-bfd/output/{REAL_TILE}_BFDgrz.fits"):
+        assert rows(meds_data / made, "model_fits") == rows(base_fit, "model_fits")
     options = ["-c", str(base / "mof-config" / MOF), "-t", REAL_TILE, "-n", "2"]
     run("BalrogMofMegamixer.py", *options, MEDS_DATA=str(meds_data / "y3v02" / "balrog_images" / "0"))
     assert (meds_data / "balrog_images" / "0" / "y3v02-mof" / "output" / f"{REAL_TILE}-y3v02-mof.fits").is_file()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from match_tile import BANDS, TILE, make_tile, write_catalogue, write_fits
 
+from balrogutils.analysis.matched import read_matched
 from balrogutils.bfd.columns import bfd_rows
 from balrogutils.blends.catalogue import group_rows
 from balrogutils.blocks import match as block
@@ -367,6 +368,27 @@ def test_fits_that_are_asked_for_must_be_there(tile):
     for kind, bit in (("mof", "128"), ("mcal", "256")):
         with pytest.raises(ProductError, match=rf"mode {bit}\b"):
             block.match(with_fits(tile, "sof", kind))
+
+
+def test_fits_of_groups_alone_give_the_order_of_the_vectors(tile):
+    """Bands of the tile are g r z: vectors of these fits are in another order, and lack one."""
+    mof = group_rows("exp", 2, 10)
+    mof["number"], mof["flags"] = np.arange(1, 11), 0
+    mof["exp_flux"], mof["psf_flux"] = [30.0, 10.0], [3000.0, 1000.0]
+    mof["exp_flux_cov"], mof["psf_flux_err"] = np.diag([9.0, 4.0]), [3.0, 2.0]
+    write_fits(tile.tree.fit("mof"), mof, ("z", "g"))
+    tile.tree.fit("sof").unlink()
+    block.match(with_fits(tile, "mof"))
+    card = read_header(tile.tree.match, 1)
+    assert (card["BANDS"], card["FITS"], card["LACKING"]) == ("z,g", "mof", "sof,mcal,bfd")
+    matched = read_matched([tile.tree.match])
+    assert (matched.fits.kind, matched.bands) == ("mof", ("z", "g"))
+    seen = matched.detected & ~matched.star
+    for band, flux, error in (("z", 30.0, 3.0), ("g", 10.0, 2.0)):
+        assert matched.flux(band)[0][seen] == pytest.approx(flux)
+        assert matched.flux(band)[1][seen] == pytest.approx(error)
+        assert matched.flux(band)[0][matched.detected & matched.star] == pytest.approx(100 * flux)
+    assert np.isnan(matched.flux("r")[0]).all()
 
 
 def test_all_kinds_side_by_side(tile, monkeypatch):

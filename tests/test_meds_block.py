@@ -236,7 +236,7 @@ def test_metadata_and_manifest(tile):
     assert (counts["objects"], counts["cutouts"], counts["images"]) == (objects, cutouts, 5)
     assert counts["weightless_images"] == 1
     assert [entry["path"] for entry in document["outputs"]] == [str(made.tree.meds(BAND))]
-    assert len(document["inputs"]) == 6 + 2 + 4 * 3 + 5
+    assert len(document["inputs"]) == 1 + 6 + 2 + 4 * 3 + 5
     assert not list(made.site.tmp.iterdir())
 
 

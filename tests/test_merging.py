@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from merge_tiles import SHAPES, elsewhere, make_source, make_tables, renamed, site_of, tile_name, write_source
 
-from balrogutils.blocks.merge import tiles_of
 from balrogutils.errors import InputError, ProductError
 from balrogutils.identity import object_ids
 from balrogutils.matching.merging import merge
 from balrogutils.matching.metacal_file import metacal_columns
 from balrogutils.parquetfile import read_parquet
+from balrogutils.tilelist import tile_names
 
 ONE, TWO = "DES0239+0216", "DES0240-0216"
 
@@ -210,10 +210,9 @@ def test_a_failed_merge_leaves_the_one_of_before(site, tmp_path):
 
 def test_lists_of_tiles(tmp_path):
     (tmp_path / "tiles").write_text(f"# mine\n{ONE}\n\n  {TWO}  # good\n")
-    assert tiles_of(tmp_path / "tiles") == (ONE, TWO)
-    assert tiles_of(None) == ()
+    assert tile_names(tmp_path / "tiles") == {2: ONE, 4: TWO}
     with pytest.raises(InputError, match="cannot be read"):
-        tiles_of(tmp_path / "none")
+        tile_names(tmp_path / "none")
 
 
 def test_the_command(command, base, tmp_path):

@@ -14,12 +14,14 @@ from one_image import CHECKOUT, GAIN, ROUND, SIGMA, Run, gaussian_psf, write_inp
 
 from balrogutils.errors import InputError, ToolError
 from balrogutils.fitsfile import read_header, read_image
-from balrogutils.oneimage.arguments import NATIVE, first_look, native_parser
-from balrogutils.oneimage.drawing import component_fluxes, draw_all
+from balrogutils.oneimage.arguments import NATIVE, first_look, native_parser, packaged
+from balrogutils.oneimage.drawing import draw_all
 from balrogutils.oneimage.images import pixel_scale, read_frame
-from balrogutils.oneimage.run import _for_user, _parse, defaults
+from balrogutils.oneimage.run import _parse
 from balrogutils.psf import PSFEx
-from balrogutils.rules.sampling import sample
+from balrogutils.rules.defaults import defaults
+from balrogutils.rules.pyconfig import for_user
+from balrogutils.rules.sampling import component_fluxes, sample
 from balrogutils.wcs import ImageWCS
 
 DRAW_ONLY = ["--imageonly", "--nonosim"]
@@ -58,14 +60,15 @@ def of_run(which):
 
 
 TRUTH, NOSIM = {"balrog_cat/field.truthcat.sim.fits"}, {"balrog_image/field.nosim.fits"}
-WHOLE = ALWAYS | LOGS | CONFIG | of_run("sim") | of_run("nosim") | TRUTH | NOSIM
+RESULTS = {f"balrog_cat/field.{name}" for name in ("results.fits", "completeness.svg", "bias.svg")}
+WHOLE = ALWAYS | LOGS | CONFIG | of_run("sim") | of_run("nosim") | TRUTH | NOSIM | RESULTS
 FLAGS = {
     "": WHOLE,
     "--nonosim": WHOLE - of_run("nosim") - NOSIM,
     "--imageonly": ALWAYS | TRUTH | NOSIM | {"balrog_log/args.log.txt"},
-    "--nodraw": WHOLE - TRUTH,
+    "--nodraw": WHOLE - TRUTH - RESULTS,
     "--clean": WHOLE - ALWAYS - NOSIM,
-    "--noassoc": {name for name in WHOLE if ".assoc." not in name},
+    "--noassoc": {name for name in WHOLE - RESULTS if ".assoc." not in name},
 }
 
 
@@ -157,7 +160,7 @@ def test_noise_of_light_is_poissonian(tmp_path, field):
 def parsed(one):
     """The arguments and the sample of a run, made again."""
     args, config = _parse(first_look(one.argv), native_parser("balrog image"), one.argv)
-    return args, sample(config, _for_user(args), defaults(args))
+    return args, sample(config, for_user(args), defaults(args, packaged("catalog")))
 
 
 # B8
@@ -385,6 +388,14 @@ def test_an_image_without_wcs_or_cards(tmp_path, caplog):
     assert (read_header(one.tree.truth, 1)["GAIN"], read_header(one.tree.truth, 1)["ZP"]) == (1.0, 30.0)
 
 
+@pytest.mark.parametrize("name", ["--outdir", "--pyconfig", "--image"])
+def test_a_home_that_is_not_there_is_told(name):
+    words = [name, "~nobody.of.this.name/x"]
+    with pytest.raises(InputError, match="no home directory for ~nobody"):
+        first_look(words)
+        native_parser("balrog image").parse_args(words)
+
+
 def test_the_first_look_does_not_guess():
     seen = first_look(["-p", "a.psf", "-s", "3", "--pyconfig=rules.py", "-f", "x", "-lv", "v", "-oc", "y", "-sv"])
     assert (seen.pyconfig.name, seen.stdverbosity, seen.logverbosity, seen.fulltraceback) == (
@@ -482,6 +493,9 @@ def test_bad_inputs_by_code(tmp_path, field):
     assert "does not exist" in changed("--sexconfig", nothing)
     assert "the gain is 0" in changed("--gain", 0)
     assert "--ngal is 0" in changed("--ngal", 0)
+    assert "at most 18 digits" in changed("--seed", 10**18)
+    assert "at most 18 digits" in changed("--noiseseed", -(10**30))
+    assert "at most 15 digits" in changed("--indexstart", 10**15)
     assert "a part of the image" in refused(tmp_path, [*field, "--xmin", 50, "--noweightread"])
     assert "expected one argument" in refused(tmp_path, [*field, "--ngal"])
     assert "unrecognized arguments: --ngall" in refused(tmp_path, [*field, "--ngall", 3])

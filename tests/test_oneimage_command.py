@@ -12,12 +12,16 @@ import pytest
 from one_image import CHECKOUT, Run
 
 from balrogutils.fitsfile import read_header, read_table
+from balrogutils.oneimage.tree import alone
 from balrogutils.wcs import ImageWCS
 
 RULES = sorted((CHECKOUT / "inputs" / "pyconfig").glob("0*.py"))
 EXAMPLE = {
     "balrog_image": ["example.nosim.fits", "example.psf", "example.sim.fits", "example.weight.fits"],
-    "balrog_cat": ["example.measuredcat.nosim.fits", "example.measuredcat.sim.fits", "example.truthcat.sim.fits"],
+    "balrog_cat": [
+        *("example.bias.svg", "example.completeness.svg", "example.measuredcat.nosim.fits"),
+        *("example.measuredcat.sim.fits", "example.results.fits", "example.truthcat.sim.fits"),
+    ],
     "balrog_sexconfig": [
         *("default.nnw", "example.assoc.nosim.txt", "example.assoc.sim.txt"),
         *("example.measuredcat.nosim.sex.params", "example.measuredcat.sim.sex.params", "gauss_2.0_3x3.conv"),
@@ -133,6 +137,19 @@ def test_numbered_rules_files(file, tmp_path):
             np.column_stack([cols, rows]) + 1, np.column_stack([truth["x"], truth["y"]]), atol=1e-2
         )
         assert "-DETECT_THRESH 1.2" in one.tree.sex_log.read_text()
+
+
+def test_two_runs_do_not_share_a_directory(command, tmp_path):
+    out = tmp_path / "out"
+    with alone(out):
+        done = command("balrog", "image", "-o", str(out), "--imageonly", "--ngal", "2")
+        assert done.returncode == 2
+        assert "another run writes to the output directory" in done.stderr
+        assert "another --outdir" in done.stderr
+        # What the other has written stays.
+        assert not list(out.iterdir())
+    with alone(out):
+        pass
 
 
 def test_there_are_five_rules_files():

@@ -288,7 +288,7 @@ def test_tile_band_and_realization_are_checked(archive, tmp_path):
 
 
 def test_no_password_in_manifest_or_error(archive, tmp_path):
-    run = context(tmp_path, database="postgresql+psycopg://me:the-password@host/dessci")
+    run = context(tmp_path, database="postgresql+pg8000://me:the-password@host/dessci")
     with pytest.raises(ConfigError) as caught:
         prep(run, "g")
     assert "the-password" not in str(caught.value)

@@ -19,6 +19,7 @@ from balrogutils.fitting.priors import (
     Normal,
     Sinh,
     TwoSidedErf,
+    Within,
 )
 
 
@@ -32,6 +33,19 @@ def slope_of(prior, x, h=1e-6):
 def test_impossible_priors_are_refused(make):
     with pytest.raises(FitError):
         make()
+
+
+def test_another_prior_within_ends():
+    inside = Within(Normal(1.0, 0.5, 0.2, 9.0), -1.0, 2.0)
+    assert inside.support == (0.2, 2.0)
+    assert inside.row(1.5) == Normal(1.0, 0.5).row(1.5) == (1.0, 2.0)
+    assert all(math.isnan(inside.row(x)[0]) for x in (-0.5, 2.1, math.nan))
+    nothing = Within(None, -1.0, 2.0)
+    assert nothing.support == (-1.0, 2.0)
+    assert nothing.row(2.0) == (0.0, 0.0)
+    # A prior without a support of its own, that of fracdev, has the ends alone.
+    assert Within(FRACDEV_Y3, 0.0, 1.0).support == (0.0, 1.0)
+    assert Within(FRACDEV_Y3, 0.0, 1.0).row(0.3) == FRACDEV_Y3.row(0.3)
 
 
 def test_outside_is_nan():
@@ -53,6 +67,14 @@ def test_f9_two_sided_erf_values(x, lnp):
 def test_two_sided_erf_slope(x):
     prior = TwoSidedErf(-1, 0.1, 2.0, 0.2)
     assert prior.row(x)[1] == pytest.approx(slope_of(prior, x), rel=1e-5, abs=1e-12)
+
+
+def test_two_sided_erf_is_a_number_as_far_as_a_fit_may_go():
+    prior = TwoSidedErf(-1e4, 1.0, 2.0, 0.2)
+    low, high = prior.support
+    assert np.isfinite([prior.row(low), prior.row(high)]).all()
+    assert -0.5 * prior.row(low)[0] ** 2 < np.log(1e-11)
+    assert np.isnan([prior.row(low - 1.0)[0], prior.row(high + 0.2)[0]]).all()
 
 
 def test_two_sided_erf_is_silent_inside():

@@ -1,5 +1,6 @@
 """PSFEx models against the reader of GalSim, on a real DES model."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import galsim
@@ -28,6 +29,17 @@ def test_damaged_models_are_refused(tmp_path):
     )
     with pytest.raises(ProductError, match="damaged"):
         PSFEx.read(tmp_path / "nan.psf")
+
+
+@pytest.mark.parametrize(
+    "card",
+    [{"sampling": 0.0}, {"sampling": -1.0}, {"scale": (0.0, 1.0)}],
+    ids=["no step", "a negative one", "no scale"],
+)
+def test_cards_that_are_none_are_refused(card, tmp_path):
+    replace(PSFEx.read(REAL), **card).write(tmp_path / "cards.psf")
+    with pytest.raises(ProductError, match="a damaged PSFEx model"):
+        PSFEx.read(tmp_path / "cards.psf")
 
 
 @pytest.mark.parametrize("size", [0, 2, 40, -1])

@@ -1,15 +1,18 @@
 """The archive's database: what the queries return, what they leave out, and that no secret shows."""
 
+import re
 import sqlite3
 
 import pytest
 import sqlalchemy as sa
 from small_archive import SE_TAG, TAG, TILE, SmallArchive, geometry
-from sqlalchemy.dialects import oracle, postgresql, sqlite
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.oracle import oracledb
 
 from balrogutils.archive import desdm, queries, tables
 from balrogutils.archive.noirlab import ccds_statement
 from balrogutils.archive.queries import Database
+from balrogutils.archive.servers import connect_args, login_refused, worth_a_retry
 from balrogutils.archive.services import Login, redact
 from balrogutils.errors import ArchiveError, ConfigError, InputError
 
@@ -59,22 +62,37 @@ def test_a_locked_database_is_waited_for(archive):
         assert len(attempts) == 2
 
 
-@pytest.mark.parametrize("dialect", [sqlite.dialect(), oracle.dialect(), postgresql.dialect()])
+STATEMENTS = [
+    queries.geometry_statement(TILE),
+    queries.geometry_statement(TILE, tables.coaddtile_geom),
+    queries.coadd_statement(TAG, TILE, "g"),
+    queries.exposures_statement(TAG, SE_TAG, TILE, "g"),
+    queries.files_statement(["a", "b"]),
+    ccds_statement("g", -1.0, 1.0),
+]
+
+
+@pytest.mark.parametrize("dialect", [sqlite.dialect(), oracledb.dialect(), postgresql.dialect()])
 def test_the_statements_compile_for_every_database(dialect):
-    statements = [
-        queries.geometry_statement(TILE),
-        queries.geometry_statement(TILE, tables.coaddtile_geom),
-        queries.coadd_statement(TAG, TILE, "g"),
-        queries.exposures_statement(TAG, SE_TAG, TILE, "g"),
-        queries.files_statement(["a", "b"]),
-        ccds_statement("g", -1.0, 1.0),
-    ]
-    for statement in statements:
+    for statement in STATEMENTS:
         text = str(statement.compile(dialect=dialect))
         assert "SELECT" in text
         # Values travel as bound parameters, never in the text.
         assert TILE not in text
         assert "Y3A2_COADD" not in text
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_oracle_is_asked_in_its_own_words(statement):
+    """Compiled for python-oracledb; there is no Oracle to run them on."""
+    compiled = statement.compile(dialect=oracledb.dialect(), compile_kwargs={"render_postcompile": True})
+    text = str(compiled)
+    # No quoted names: Oracle would take them as they are, in lower case, and not find them.
+    assert '"' not in text
+    # The driver's form of bound values; no AS before the alias of a table, no LIMIT, which Oracle does not know.
+    assert set(re.findall(r":(\w+)", text)) == set(compiled.construct_params())
+    assert not re.search(r"\bLIMIT\b|\bAS (i|j|tme|tse|fai|z)\b|%\(", text)
+    assert all(len(name) <= 30 for name in re.findall(r"\w+", text))
 
 
 def test_geometry_of_a_tile(archive):
@@ -182,6 +200,7 @@ def test_many_files_are_asked_for_in_parts(archive):
 def test_a_login_is_read_as_it_stands(tmp_path):
     services = tmp_path / "services.ini"
     services.write_text(SERVICES.replace("%%", "%"))
+    services.chmod(0o600)
     assert Login.read(services, "dessci") == Login("someone", "pa%ss:w@rd", "db.example.org", 1521)
 
 
@@ -201,20 +220,79 @@ def test_a_services_file_without_the_login_is_an_error_without_the_password(tmp_
     services = tmp_path / "services.ini"
     if text is not None:
         services.write_text(text)
+        services.chmod(0o600)
     with pytest.raises(ConfigError, match=message) as caught:
         Login.read(services, "dessci")
     assert "hidden" not in str(caught.value)
 
 
+@pytest.mark.parametrize("mode", [0o604, 0o606, 0o644])
+def test_a_services_file_open_to_everybody_is_refused(tmp_path, mode):
+    services = tmp_path / "services.ini"
+    services.write_text(SERVICES)
+    services.chmod(mode)
+    with pytest.raises(ConfigError, match=rf"open to everybody \(mode {mode:o}\)") as caught:
+        Login.read(services, "dessci")
+    assert caught.value.remedy.startswith(f"chmod 600 {services}")
+
+
+@pytest.mark.parametrize(("mode", "says"), [(0o640, "open to its group (mode 640)"), (0o660, "mode 660"), (0o600, "")])
+def test_a_services_file_open_to_its_group_is_warned_of(tmp_path, mode, says):
+    services = tmp_path / "services.ini"
+    services.write_text(SERVICES)
+    services.chmod(mode)
+    login = Login.read(services, "dessci")
+    assert login.user == "someone"
+    assert says in login.warning
+    assert bool(login.warning) == bool(says)
+
+
 def test_a_password_never_shows(tmp_path):
     services = tmp_path / "services.ini"
     services.write_text(SERVICES.replace("%%", "%"))
-    # No driver for a server is among the dependencies, so that the error of its absence is what a user meets first.
-    for url in ("oracle+oracledb://@/dessci", "postgresql+psycopg://me:pa%25ss%3Aw%40rd@host/dessci"):
+    # Drivers that are not among the dependencies; the error of their absence is what a user meets first.
+    services.chmod(0o600)
+    for url in ("oracle+oracledb://@/dessci", "postgresql+pg8000://me:pa%25ss%3Aw%40rd@host/dessci"):
         with pytest.raises(ConfigError, match="driver") as caught:
             Database(url, services)
         assert "pa%ss:w@rd" not in str(caught.value)
     assert redact("user/pa%ss:w@rd@host", "pa%ss:w@rd", None) == "user/***@host"
+
+
+def test_what_a_driver_is_told_leaves_the_url_alone():
+    plain = sa.make_url("postgresql+psycopg://u:p@h/dessci")
+    assert connect_args(plain, 7.0)["options"] == "-c statement_timeout=7000"
+    assert connect_args(plain, 7.0)["connect_timeout"] == 30
+    given = sa.make_url("postgresql+psycopg://u:p@h/dessci?connect_timeout=3&options=-c%20geqo%3Doff")
+    assert {"connect_timeout", "options"}.isdisjoint(connect_args(given, 7.0))
+    assert connect_args(sa.make_url("oracle+oracledb://u:p@h/dessci"), 7.0)["tcp_connect_timeout"] == 30.0
+    assert connect_args(sa.make_url("sqlite:////x.db"), 7.0) == {}
+
+
+def _failed(kind, text, lost=False):
+    return kind("select", None, Exception(text), connection_invalidated=lost)
+
+
+@pytest.mark.parametrize(
+    ("error", "again", "refused"),
+    [
+        (_failed(sa.exc.OperationalError, "connection refused"), True, False),
+        (_failed(sa.exc.OperationalError, "database is locked"), True, False),
+        (_failed(sa.exc.OperationalError, "no such table: ccds"), False, False),
+        (_failed(sa.exc.OperationalError, 'FATAL:  database "x" does not exist'), False, False),
+        (_failed(sa.exc.OperationalError, 'FATAL:  password authentication failed for user "x"'), False, True),
+        (_failed(sa.exc.OperationalError, 'FATAL:  role "x" does not exist'), False, True),
+        (_failed(sa.exc.DatabaseError, "ORA-01017: invalid username/password; logon denied"), False, True),
+        (_failed(sa.exc.DatabaseError, "ORA-28000: The account is locked."), False, True),
+        (_failed(sa.exc.DatabaseError, "DPY-4011: the database or network closed the connection", True), True, False),
+        (_failed(sa.exc.DatabaseError, "ORA-00942: table or view does not exist"), False, False),
+        (_failed(sa.exc.ProgrammingError, 'relation "y3a2_image" does not exist'), False, False),
+        (ValueError("x"), False, False),
+    ],
+)
+def test_only_what_can_change_is_tried_again(error, again, refused):
+    assert worth_a_retry(error) is again
+    assert login_refused(error) is refused
 
 
 def test_a_file_needs_no_login(archive):

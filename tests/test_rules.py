@@ -1,5 +1,7 @@
 """The language of rules files: every kind of rule, in any order, and every misuse by its code."""
 
+import signal
+import sys
 from argparse import Namespace
 
 import numpy as np
@@ -205,6 +207,14 @@ BAD = [
     (702, "TruthCat.AddColumn(None, name='A')", "not understood"),
     (702, "TruthCat.AddColumn(sampled.x, name='A', fmt='Q')", "cannot have the format 'Q'"),
     (703, "TruthCat.AddColumn(sampled.x)", "needs a name"),
+    (703, "TruthCat.AddColumn(sampled.x, name='a\\nb')", "cannot be called"),
+    (703, "TruthCat.AddColumn(sampled.x, name='é')", "cannot be called"),
+    (703, "TruthCat.AddColumn(sampled.x, name='n' * 51)", "cannot be called"),
+    (703, "TruthCat.AddColumn(sampled.x, name=3)", "cannot be called"),
+    (703, "TruthCat.AddColumn(sampled.x, name='n', unit='\\n')", "with the unit"),
+    (703, "TruthCat.AddColumn(sampled.x, name='X')", "there is a column X already"),
+    (703, "TruthCat.AddColumn(sampled.x, name='beta_0')", "there is a column beta_0 already"),
+    (703, "[TruthCat.AddColumn(sampled.x, name=name) for name in 'Aa']", "there is a column a already"),
     (
         705,
         "InitializeSersic(rules, sampled, nProfiles=2)\nTruthCat.AddColumn(sampled.beta, name='B')",
@@ -215,6 +225,9 @@ BAD = [
     (-1, "rules.ngal = 3", "rules.ngal cannot be changed"),
     (-2, "rules.nProfiles = 3", "rules.nProfiles cannot be changed"),
     (152, "rules.x = undefined", "NameError: name 'undefined'"),
+    (152, "raise SystemExit", "SystemExit"),
+    (152, "import sys; sys.exit(0)", "SystemExit: 0"),
+    (501, "rules.x = Function(lambda: exit())", "SystemExit: None"),
 ]
 
 
@@ -237,6 +250,19 @@ def test_a_file_that_is_no_python_is_told_with_its_line(tmp_path):
         config(tmp_path, "import nothing_like_it\n")
     with pytest.raises(ConfigError, match=r"code: 151.*SimulationRules is not a function"):
         config(tmp_path, "SimulationRules = 3\n").simulation_rules(None, None, None, None)
+
+
+def test_a_signal_still_ends_the_program(tmp_path):
+    def end(number, frame):
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGUSR1, end)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            config(tmp_path, "import signal\nsignal.raise_signal(signal.SIGUSR1)\n")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert caught.value.code == 128 + signal.SIGUSR1
 
 
 def test_only_lines_of_the_user_are_quoted(tmp_path):

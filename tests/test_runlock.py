@@ -192,7 +192,7 @@ def test_a_run_goes_on_when_the_orphan_has_ended(locks, process, monkeypatch):
         join_run(locks())
 
 
-STEPS = ("prep", "coadd", "detect", "meds", "inject", "sof", "match")
+STEPS = ("prep", "coadd", "detect", "meds", "inject", "sof", "match", "report")
 ALL_STEPS = """
 import sys
 from click.testing import CliRunner

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from chromium import open_report
 from science_tile import BANDS, EXPONENTIALS, injected, robust_width
 
 pytestmark = pytest.mark.science
@@ -64,3 +65,10 @@ def test_fluxes_are_unbiased(measured, band):
 def test_errors_are_right(measured, band):
     """Robust width of (flux - truth) / error between 0.8 and 1.2, as demanded."""
     assert PULL[0] < measured[band]["width"] < PULL[1]
+
+
+def test_the_report_opens(galaxies, science, tmp_path):
+    """Must show 4 of the synthetic tile; that of the real one is opened in test_tile."""
+    page = science.context().base_tree.report
+    assert page.stat().st_size < 15e6
+    open_report(page, tmp_path, "i")

@@ -1,5 +1,6 @@
 """Tables and plots of matched catalogues: mock ones whose answers are known, and ones with nothing in them."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.table import Table
+from documented import CHECKOUT, blocks
 
 from balrogutils.analysis import mock
 from balrogutils.analysis.binning import even_edges
@@ -25,6 +27,7 @@ from balrogutils.analysis.products import (
     transfer_tables,
 )
 from balrogutils.analysis.skymap import efficiency_map
+from balrogutils.analysis.transfer import pull_statistics, transfer_function
 from balrogutils.errors import InputError, ProductError
 from balrogutils.fitsfile import Table as FitsTable
 from balrogutils.fitsfile import write_tables
@@ -103,6 +106,45 @@ def test_nothing_to_show_is_said_in_tables_and_plots(case, tmp_path):
         if case == "one row" or (case == "all detected" and name in ("efficiency", "size", "classes", "bias")):
             save_svg(tmp_path / f"{name}.svg", figure)
             assert (tmp_path / f"{name}.svg").stat().st_size > 1000
+
+
+def numbers_of(axis):
+    """The numbers at the ticks of an axis that are seen, of a figure that has been drawn."""
+    low, top = axis.get_view_interval()
+    ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+    return [tick.label1 for tick in ticks if low <= tick.get_loc() <= top and tick.label1.get_text()]
+
+
+def test_labels_have_room():
+    axis = {"name": "true magnitude", "name_unit": "mag", "edges": [22.9, 23.0, 23.1, 23.25]}
+    values = np.linspace(-0.07, 0.07, 60), np.linspace(22.9, 23.25, 60)
+    panel = transfer_function(*values, quantity="detected − true, north", unit="arcsec", **axis)
+    figure = transfer_figure({"position, north": {"galaxies": panel}}, "", columns=1)
+    main, strip = figure.axes
+    # The widest numbers that axes have, and one at the very end.
+    main.set_ylim(-0.09, 0.09)
+    strip.set_xlim(22.9, 23.25)
+    strip.set_xticks([22.9, 23.25])
+    figure.draw_without_rendering()
+    labels = [main.yaxis.label, strip.yaxis.label, strip.xaxis.label]
+    numbers = [*numbers_of(main.yaxis), *numbers_of(strip.yaxis), *numbers_of(strip.xaxis)]
+    assert len(numbers) > 8
+    for box in (text.get_window_extent() for text in (*labels, *numbers)):
+        assert box.x0 >= 0.0
+        assert box.y0 >= 0.0
+        assert box.x1 <= figure.bbox.x1
+
+
+@pytest.mark.parametrize(("low", "top", "want"), [(15, 450, ["20", "50", "100", "200"]), (20, 2500, ["100", "1000"])])
+def test_numbers_of_a_logarithmic_axis_do_not_touch(low, top, want):
+    signal = np.geomspace(low, top, 100)
+    table = pull_statistics(np.ones(100), np.ones(100), np.ones(100), signal, quantity="flux", name="true S/N")
+    figure = pull_figure({"r flux": {"stars": table}}, "", kind="stars", columns=1)
+    figure.draw_without_rendering()
+    texts = numbers_of(figure.axes[1].xaxis)
+    places = sorted((box.x0, box.x1) for box in (text.get_window_extent() for text in texts))
+    assert all(left[1] < right[0] for left, right in itertools.pairwise(places))
+    assert set(want) <= {text.get_text() for text in texts}
 
 
 def test_the_same_figure_gives_the_same_bytes(tmp_path):
@@ -214,6 +256,37 @@ def test_notebook_tables_are_as_good_as_arrays():
     assert Matched(matched.rows, ("g", "r", "z")).band == "r"
 
 
+def of_groups(matched):
+    """The same catalogue with its fits under the names of those of groups."""
+    own = re.compile(r"meas_(flags|(cm|psf)_.*)")
+    fields = matched.rows.dtype.descr
+    new = [(own.sub(r"meas_mof_\1", name).replace("class_sof", "class_mof"), *rest) for name, *rest in fields]
+    return Matched(matched.rows.view(new), matched.bands)
+
+
+def test_fits_of_groups_stand_in_for_single_ones():
+    single = mock_matched(3000)
+    groups = of_groups(single)
+    assert (single.fits.kind, groups.fits.kind, groups.model) == ("sof", "mof", "cm")
+    for make in (transfer_tables, pull_tables):
+        one, other = make(single), make(groups)
+        assert repr(one) == repr(other)
+    assert transfer_tables(groups)["magnitude"]["i"]["galaxies"]["objects"].sum() > 500
+    np.testing.assert_array_equal(class_table(single)["stars"], class_table(groups)["stars"])
+    # Where both are there single fits are compared, and a flag of the fits of groups takes nothing away.
+    both = single.rows.dtype.descr + [one for one in groups.rows.dtype.descr if one[0].startswith("meas_mof")]
+    rows = np.zeros(3000, dtype=both)
+    for name in single.rows.dtype.names:
+        rows[name] = single.rows[name]
+    rows["meas_mof_flags"] = 1
+    assert Matched(rows, mock.BANDS).fits.kind == "sof"
+    np.testing.assert_array_equal(Matched(rows, mock.BANDS).fitted, single.fitted)
+    # Magnitudes of one band are at that band's place, whatever the order.
+    turned = Matched(groups.rows, mock.BANDS[::-1])
+    np.testing.assert_array_equal(turned.flux("g")[0], groups.flux("z")[0])
+    assert Matched(groups.rows[["true_ra", "true_dec", "match_reason"]], mock.BANDS).fits is None
+
+
 def test_files_are_stacked(tmp_path):
     parts = [mock_matched(20, seed) for seed in (1, 2)]
     for number, part in enumerate(parts):
@@ -236,6 +309,18 @@ def test_files_are_stacked(tmp_path):
     write_tables(tmp_path / "old.fits", [FitsTable("match", parts[0].rows, {}, {})])
     with pytest.raises(ProductError, match="no matched catalogue"):
         read_matched([tmp_path / "old.fits"])
+
+
+def test_the_lines_of_the_document_run(tmp_path, monkeypatch, capsys):
+    (text,) = [text for language, text in blocks(CHECKOUT / "docs" / "science-analysis.md") if language == "python"]
+    for seed in (0, 1):
+        table = FitsTable("match", mock_matched(300, seed).rows, {}, {"BANDS": "g,r,i,z", "MAGZERO": 30.0})
+        write_tables(tmp_path / f"DES0239+0216_{seed}_match_cat.fits", [table])
+    monkeypatch.chdir(tmp_path)
+    exec(text, {})
+    # The form that the document shows.
+    told = r"\d+ of 586 injections detected; 50 % at true i magnitude = 2\d\.\d+ \+0\.\d+ -0\.\d+ mag, 90 % at "
+    assert re.match(told, capsys.readouterr().out)
 
 
 def test_lensed_shapes_and_the_position_across_0h():

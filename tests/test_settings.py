@@ -5,7 +5,7 @@ import pytest
 from balrogutils.errors import ConfigError, InputError
 from balrogutils.settings.campaign import Campaigns
 from balrogutils.settings.pipeline import Pipeline
-from balrogutils.settings.yamlfile import load_yaml
+from balrogutils.settings.yamlfile import load_yaml, read_value
 
 
 def write(path, text):
@@ -25,6 +25,13 @@ def write(path, text):
         ("? [1, 2]\n: 3\n", "plain word"),
         ("a: 2020-99-99\n", "a value cannot be read"),
         ("a: " + "[" * 2000 + "]" * 2000, "a value cannot be read"),
+        ("a: &a [1, *a]\n", "line 1: found unconstructable recursive node"),
+        ("a: &a {b: [*a]}\n", "line 1: found unconstructable recursive node"),
+        ("a: !!bool 3\n", r"not what its tag \(!!...\) says"),
+        ("a: !!timestamp soon\n", r"not what its tag \(!!...\) says"),
+        ("!!map\n- 1\n", r"not what its tag \(!!...\) says"),
+        ("a: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
+        ("b: &b {x: 1}\na:\n  <<: *b\n  y: 2\n  y: 3\n", "'y' is given twice, in lines 4 and 5"),
     ],
 )
 def test_bad_yaml_is_told_with_its_line(tmp_path, text, message):
@@ -53,6 +60,37 @@ def test_band_y_and_the_word_no_stay_words(tmp_path):
         "no": "on",
         "flag": True,
     }
+
+
+def test_what_comes_from_elsewhere_may_be_given_again(tmp_path):
+    text = "first: &first {x: 1, y: 2}\nsecond:\n  <<: *first\n  x: 3\n"
+    assert load_yaml(write(tmp_path / "c.yaml", text))["second"] == {"x": 3, "y": 2}
+
+
+def test_numbers_are_what_they_look_like(tmp_path):
+    """YAML 1.1 makes 8 of 010 and 90 of 1:30, and runs would be of realizations nobody named."""
+    text = "a: 010\nb: 1:30\nc: 0x10\nd: -3\ne: 1_000\nf: 0\n"
+    assert load_yaml(write(tmp_path / "c.yaml", text)) == {"a": "010", "b": "1:30", "c": 16, "d": -3, "e": 1000, "f": 0}
+    with pytest.raises(ConfigError, match="whole number such as 0 or 12, not '010'"):
+        Pipeline.load(write(tmp_path / "p.yaml", "realizations: [010]\n"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["3", "010", "1:30", "1e3", "0,1", "[r, i]", "2020-99-99", "True", "null", "nan", "bal_config_hex.yaml", "-1", "~"],
+)
+def test_a_value_means_the_same_to_balrog_and_to_snakemake(text):
+    from snakemake.cli import parse_config
+
+    assert str(read_value(text)) == str(parse_config([f"key={text}"])["key"])
+
+
+@pytest.mark.parametrize(
+    "text", ["[1", ": :", "[" * 3000, "{a: 1, a: 2}", "!!bool 3", "!!python/object/apply:os.getcwd []", "&a [*a]"]
+)
+def test_a_value_that_is_no_yaml(text):
+    with pytest.raises(ValueError, match="no YAML"):
+        read_value(text)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ def test_shipped_file_holds_the_defaults():
         ("run: x\nmax_pars: {fracdev_range: [-3, 1]}", r"within \[-1, 2\]"),
         ("run: x\nmax_pars: {TdByTe_range: [-1, 1]}", "not be negative"),
         ("run: x\ncov_pars: {h: 0.01}", "derivatives are analytic"),
+        ("run: x\ncov_pars: {fracdev: yes}", "cov_pars.fracdev"),
         ("run: x\nround_pars: {fitter_type: lm}", "round_pars.fitter_type"),
         ("run: x\npropagate_star_flags: {ignore_when_set: [STARS]}", "STARS"),
         ("run: x\npriors: {fracdev: {type: gmixnd, weights: [1], means: [0, 1], covars: [1]}}", "equally many"),

@@ -15,12 +15,13 @@ from simulated_stamps import observe, write_meds
 from balrogutils.blocks import sof as block
 from balrogutils.context import Context
 from balrogutils.errors import ConfigError, ProductError
+from balrogutils.fitsfile import Table, read_table, write_tables
 from balrogutils.fitting.flags import FitFlag, ObjectFlag
 from balrogutils.fitting.observation import LocalWCS, PSFStamp
 from balrogutils.layout import Site
 from balrogutils.masks import MaskBit
 from balrogutils.measurement import chunks
-from balrogutils.measurement.catalogue import epoch_rows, model_rows
+from balrogutils.measurement.catalogue import epoch_rows, model_rows, with_band_axis
 from balrogutils.measurement.medsource import MedsSource
 from balrogutils.measurement.sof import Fitter, SofRun
 from balrogutils.measurement.target import Coadd, Epoch, Target
@@ -195,6 +196,23 @@ def test_composite_says_what_it_is_made_of():
     assert fitter(Target(1, 1, 0.0, 0.0, 64, (seen,)))[0]["cm_fracdev"][0] == pytest.approx(0.4)
 
 
+def test_errors_of_a_composite_hold_those_of_its_share_by_choice():
+    """Nothing else changes; the default is that of DES catalogues."""
+    rows = {}
+    for errors in ("fixed", "free"):
+        pars = {"run": "x", "cov_pars": {"fracdev": errors}}
+        (rows[errors],) = Fitter(Sof.model_validate(pars), BANDS)(target(noise=3.0))[0]
+    default, free = Fitter(Sof(run="x"), BANDS)(target(noise=3.0))[0][0], rows["free"]
+    assert default == rows["fixed"]
+    wider = {"cm_pars_cov", "cm_max_pars_cov", "cm_g_cov", "cm_T_err", "cm_T_s2n", "cm_flux_cov", "cm_flux_s2n"}
+    changed = {name for name in default.dtype.names if not np.array_equal(default[name], free[name])}
+    assert changed == wider
+    added = free["cm_pars_cov"] - default["cm_pars_cov"]
+    # Of one source one direction is added.
+    assert np.linalg.matrix_rank(added, tol=1e-6 * np.abs(added).max()) == 1
+    assert 1.0 < np.sqrt(free["cm_flux_cov"][0, 0] / default["cm_flux_cov"][0, 0]) < 3.0
+
+
 def test_a_bright_star_is_a_composite_without_size():
     """Neither an exponential nor a bulge is a star, and no mix of the two is best: the fit must end all the same."""
     rng = np.random.default_rng(5)
@@ -312,7 +330,7 @@ def test_every_object_has_a_row_whatever_the_chunks(tmp_path, meds):
     tables = []
     for size in (3, 100):
         todo = make_chunks(tmp_path / str(size), meds, size)
-        assert chunks.run_chunks(todo, 1) == 0
+        assert chunks.run_chunks(todo, 1).reused == 0
         tables.append(chunks.collate(todo, tmp_path / f"all{size}.fits"))
     assert len(tables[0]) == OBJECTS
     assert np.array_equal(tables[0]["number"], np.arange(1, OBJECTS + 1))
@@ -331,10 +349,10 @@ def test_finished_chunks_are_reused_until_something_changes(tmp_path, meds):
     before = [chunk.product.stat().st_mtime_ns for chunk in todo]
     time.sleep(0.01)
     todo[1].product.unlink()
-    assert chunks.run_chunks(todo, 1) == 2
+    assert chunks.run_chunks(todo, 1).reused == 2
     after = [chunk.product.stat().st_mtime_ns for chunk in todo]
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True]
-    assert chunks.run_chunks(make_chunks(tmp_path, meds, 3, jobs={"chunksize": 9}), 1) == 3
+    assert chunks.run_chunks(make_chunks(tmp_path, meds, 3, jobs={"chunksize": 9}), 1).reused == 3
     assert not any(chunks.is_done(chunk) for chunk in make_chunks(tmp_path, meds, 3, model="gauss"))
     assert not any(chunks.is_done(replace(chunk, inputs={"g": "2"})) for chunk in todo)
     todo[2].product.write_bytes(todo[2].product.read_bytes()[:-2880])
@@ -408,3 +426,15 @@ def test_block_refuses_bands_the_tile_lacks(tmp_path, config):
     config.write_text("run: y3v02-sof\njobs: {bands: [g, r, Y]}\n")
     with pytest.raises(ConfigError, match="band Y"):
         block.sof(make_context(tmp_path, config), 1)
+
+
+@pytest.mark.parametrize("model", ["cm", "bdf", "exp"])
+def test_fits_of_one_band_have_their_axis_again(tmp_path, model):
+    # FITS keeps a vector of one as a number.
+    rows = model_rows(model, 1, 3)
+    rows[f"{model}_flux"][:, 0] = rows["psf_mag"][:, 0] = 1.0, 2.0, 3.0
+    write_tables(tmp_path / "fits.fits", [Table("model_fits", rows)])
+    found = with_band_axis(read_table(tmp_path / "fits.fits", "model_fits"), 1)
+    assert found.dtype.newbyteorder("=") == rows.dtype
+    assert all(np.array_equal(found[name], rows[name]) for name in rows.dtype.names)
+    assert with_band_axis(rows[:0], 1).shape == (0,)

@@ -54,6 +54,19 @@ def test_curved_valley():
     assert solution.nfev < 60
 
 
+def test_a_fit_may_end_when_enough_is_gained():
+    """Of a parabola the first undamped step is the last; what is enough decides whether it is evaluated."""
+    start = np.array([1.3, -2.0])
+    gain = linear(start, np.empty((2, 2)), np.empty(2)) - 5.0
+    for enough, nfev in ((1.01 * gain, 1), (0.99 * gain, 2)):
+        solution = minimise(linear, start, LMOptions(enough=enough))
+        assert solution.status is Status.CONVERGED
+        assert solution.nfev == nfev
+        assert solution.pars == pytest.approx([1.0, -2.0], abs=1e-3)
+    assert LMOptions().last == pytest.approx(0.00707, rel=1e-3)
+    assert LMOptions(ftol=1.0).last == 0.01
+
+
 def test_limit_is_kept():
     solution = minimise(rosenbrock, np.array([-1.2, 1.0]), LMOptions(maxfev=3))
     assert solution.status is Status.MAXFEV

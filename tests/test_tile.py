@@ -5,7 +5,9 @@ import re
 import shutil
 
 import pytest
+from chromium import open_report
 from conftest import REAL_TILE as TILE
+from conftest import fit_exponentials
 from identical import differences
 
 pytestmark = pytest.mark.long
@@ -22,7 +24,9 @@ def run(command, cores, *words):
     return done.stdout + done.stderr
 
 
+@pytest.mark.slowest
 def test_a_tile_on_one_and_two_cores_and_one_block_again(archive, base, command):
+    fit_exponentials(base, "sof")
     meds_data = base / "run" / "meds"
     run(command, 1)
     shutil.move(meds_data, base / "one core")
@@ -36,6 +40,9 @@ def test_a_tile_on_one_and_two_cores_and_one_block_again(archive, base, command)
     blocks = json.loads((base / "run" / f"summary_{TILE}.json").read_text())["blocks"]
     assert all(block["jobs_done"] == block["jobs"] for block in blocks)
     assert {block["bit"] for block in blocks} == {1, 2, 4, 8, 16, 32, 64, 1024}
+    page = meds_data / "y3v02" / TILE / "report" / f"{TILE}_report.html"
+    assert str(page) in summary.stdout
+    open_report(page, base / "profile", "r")
 
     # Block 8 alone, then what depends on it and nothing of the base.
     again = run(command, 2, "--forceall", "--config", "mode=8")
@@ -47,20 +54,9 @@ def test_a_tile_on_one_and_two_cores_and_one_block_again(archive, base, command)
     }
     plan = command("snakemake", "-n", f"tile={TILE}")
     rules = made(plan.stdout + plan.stderr)
-    assert set(rules) == {"coadd", "detection", "catalog", "meds", "sof", "match", "total"}
+    assert set(rules) == {"coadd", "detection", "psf_maps", "catalog", "meds", "sof", "match", "tile_report", "total"}
     assert rules["coadd"] == 2 * 3
     assert rules["sof"] == 2
     run(command, 2)
     assert differences(base / "one core", meds_data) == []
     assert "Nothing to be done" in run(command, 2)
-
-
-def test_appending_a_realization_changes_nothing_old(archive, base, command):
-    meds_data = base / "run" / "meds"
-    run(command, 2, "--config", "realizations=0", "mode=15")
-    old = base / "old"
-    shutil.copytree(meds_data, old)
-    run(command, 2, "--config", "realizations=0,1", "mode=15")
-    gained = differences(old, meds_data)
-    assert gained
-    assert all("balrog_images/1/" in name for name in gained)

@@ -68,6 +68,22 @@ def test_a_tool_that_hangs(fake_tool):
         run_tool("psfex", [out], log=log, outputs=[out], timeout=0.5)
 
 
+def test_a_program_that_ended_while_its_job_was_interrupted(fake_tool, monkeypatch):
+    """As by Ctrl-C: it was told that the machine refuses, for there is no such process."""
+    out, log = fake_tool("exit 0\n")
+    wait = subprocess.Popen.wait
+
+    def interrupted(process, timeout=None):
+        status = wait(process)
+        if timeout is not None:
+            raise KeyboardInterrupt
+        return status
+
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_tool("psfex", [out], log=log, outputs=[out])
+
+
 def test_a_tool_whose_output_is_wrong(fake_tool):
     out, log = fake_tool('printf x > "$1"\n')
 

@@ -1,6 +1,7 @@
 """Fetching from an archive: missing, truncated and damaged files, file and http, nothing twice."""
 
 import http.server
+import resource
 import threading
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from tenacity import wait_none
 
 from balrogutils.archive.services import Login
 from balrogutils.archive.transfer import ArchiveFile, Transfer, md5
-from balrogutils.errors import ArchiveError, ConfigError
+from balrogutils.errors import ArchiveError, ConfigError, ProductError
 
 NAMES = ("OPS/a b/D00229300_g_c01+x.fits.fz", "OPS/two.psf", "OPS/empty.ohead")
 
@@ -116,13 +117,48 @@ def test_a_bad_file_of_the_archive_is_named(archive, tmp_path, damage):
     assert leftovers(tmp_path / "sources") == []
 
 
-@pytest.mark.parametrize("path", ["../secret", "/etc/passwd", "OPS/../../x", ""])
-def test_paths_outside_the_archive_are_refused(archive, tmp_path, path):
-    with pytest.raises(ArchiveError, match="outside"):
-        fetch(f"file://{archive}", [ArchiveFile(path, 1, "0" * 32)], tmp_path / "sources")
+OUTSIDE = ["../secret", "/etc/passwd", "OPS/../../x", "", "..", "OPS/..", "//x"]
+NO_NAME = [
+    *("OPS//x", "OPS/", "./x", "OPS/.part-1", ".bashrc", "OPS/-rf", "OPS/a\0b", "OPS/a\n", "OPS/a\nb 31.2", "OPS/a\rb"),
+    *("OPS/$(id)", "OPS/`id`", "OPS/a;b", "OPS/a|b", "OPS/a>b", "OPS/a'b", 'OPS/a"b', "OPS/a\\b", "OPS/a*", "OPS/a?"),
+    # What cfitsio takes for a filter, an output file and a template.
+    *("OPS/a.fits[1]", "OPS/a.fits(b.fits)", "OPS/!a", "OPS/@a", "OPS/a\u2028b", "OPS/\u202eb", "OPS/" + 256 * "a"),
+]
 
 
-@pytest.mark.parametrize("prefix", ["/data/archive", "ftp://host/x", "file://otherhost/x", "https://me:secret@host/x"])
+@pytest.mark.parametrize("path", OUTSIDE + NO_NAME)
+@pytest.mark.parametrize("prefix", ["file://{}", "https://localhost:9/"])
+def test_a_name_that_could_do_harm_is_refused_before_anything_is_fetched(archive, tmp_path, path, prefix):
+    files = [*records(archive), ArchiveFile(path, 1, "0" * 32)]
+    with pytest.raises(ArchiveError, match="outside" if path in OUTSIDE else "file name that cannot be one") as caught:
+        fetch(prefix.format(archive), files, tmp_path / "sources")
+    # As Python writes it: nothing of it reaches the terminal as it is.
+    assert caught.value.where["file"] == repr(path)
+    assert str(caught.value).isprintable() or "\n  remedy: " in str(caught.value)
+    assert leftovers(tmp_path / "sources") == []
+
+
+@pytest.mark.parametrize(
+    ("size", "checksum"),
+    [
+        (None, "0" * 32),
+        (-1, "0" * 32),
+        ("7", "0" * 32),
+        (7, None),
+        (7, "../" * 10 + "xx"),
+        (7, "0" * 31),
+        (7, "0" * 33),
+    ],
+)
+def test_a_record_that_is_none_is_refused(size, checksum):
+    with pytest.raises(ArchiveError, match="size or checksum that cannot be one") as caught:
+        ArchiveFile.recorded("OPS/x.fits", size, checksum)
+    assert caught.value.where["file"] == "OPS/x.fits"
+
+
+@pytest.mark.parametrize(
+    "prefix", ["/data/archive", "ftp://host/x", "file://otherhost/x", "https://me:secret@host/x", "https:///x"]
+)
 def test_prefixes_of_other_kinds_are_refused(prefix):
     with pytest.raises(ConfigError) as caught:
         Transfer(prefix)
@@ -153,12 +189,12 @@ def test_a_server_that_stays_busy_or_lacks_the_file_is_an_error(archive, tmp_pat
     server.failures = 99
     with pytest.raises(ArchiveError, match="503"):
         fetch(prefix, records(archive)[:1], tmp_path / "sources")
-    assert len(server.requests) == 4
+    assert len(server.requests) == 5
     server.failures = 0
     with pytest.raises(ArchiveError, match="missing in the archive"):
         fetch(prefix, [ArchiveFile("OPS/none", 3, "0" * 32)], tmp_path / "sources")
     # A file that is not there is not asked for again.
-    assert len(server.requests) == 5
+    assert len(server.requests) == 6
     assert leftovers(tmp_path / "sources") == []
 
 
@@ -168,3 +204,43 @@ def test_a_server_that_is_not_there_is_an_error(archive, tmp_path, server):
     server.server_close()
     with pytest.raises(ArchiveError, match="cannot be fetched"):
         fetch(f"http://127.0.0.1:{port}", records(archive)[:1], Path(tmp_path / "sources"))
+
+
+def test_a_transfer_that_broke_off_is_taken_up_again(archive, tmp_path, server):
+    """The server knows no ranges: the whole file comes again, and the beginning is not kept twice."""
+    (file,) = records(archive)[:1]
+    target = tmp_path / "sources"
+    begun = target / "OPS" / "a b" / f".fetch-{file.md5}-{file.name}"
+    begun.parent.mkdir(parents=True)
+    begun.write_bytes((archive / file.path).read_bytes()[:1000])
+    (path,) = fetch(f"http://127.0.0.1:{server.server_port}", [file], target)
+    assert path.read_bytes() == (archive / file.path).read_bytes()
+    assert leftovers(target) == [path]
+
+
+def test_a_proxy_is_used_where_the_environment_names_one(archive, tmp_path, server, monkeypatch):
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+    (file,) = records(archive)[1:2]
+    with pytest.raises(ArchiveError, match="missing"):
+        fetch("http://archive.example/DESFiles", [file], tmp_path / "sources")
+    assert server.requests == [(f"http://archive.example/DESFiles/{file.path}", None)]
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    fetch(f"http://127.0.0.1:{server.server_port}", [file], tmp_path / "sources")
+    assert server.requests[-1] == (f"/{file.path}", None)
+
+
+def test_a_disk_that_is_full_is_told_and_nothing_is_kept_on_it(archive, tmp_path, server):
+    (file,) = records(archive)[:1]
+    prefix, target = f"http://127.0.0.1:{server.server_port}", tmp_path / "sources"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    try:
+        with pytest.raises(ProductError, match="cannot be written: the file is too big") as caught:
+            fetch(prefix, [file], target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.where["file"] == str(target / file.path)
+    assert leftovers(target) == []
+    # Not asked for again: that makes no room.
+    assert len(server.requests) == 1
+    fetch(prefix, [file], target)

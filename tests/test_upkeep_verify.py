@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import fitsio
@@ -124,7 +125,7 @@ def test_what_is_counted(context):
     # The geometry of four preps is one product; so are chunks that two manifests claim.
     assert made == {(1, None): (9, 9), (2, None): (1, 1), (64, None): (3, 3), (8, "1"): (4, 4)}
     missing = {key: (block.steps_not_made, block.steps) for key, block in counted.items() if block.steps_not_made}
-    assert missing[2, None] == (8, 9)
+    assert missing[2, None] == (9, 10)
     assert missing[4, None] == (4, 4)
     assert missing[8, "0"] == (6, 6)
     assert missing[8, "1"] == (4, 6)
@@ -139,7 +140,8 @@ def test_a_realization_that_no_configuration_names_is_verified_too(context, base
     report = verify(context)
     assert faults(report) == {here.tree.plan: Fault.GONE}
     assert "realization 17, step plan" in str(report)
-    assert [block.realization for block in report.blocks][-1] == "17"
+    # Behind it comes the report of all realizations alone.
+    assert [block.realization for block in report.blocks][-2:] == ["17", None]
     alone = Installation.load({"realizations": "none"}, {"BALROG_BASE": str(base)}).context(TILE)
     assert faults(verify(alone)) == faults(report)
     assert {block.realization for block in verify(alone).blocks} == {None, "17"}
@@ -231,6 +233,17 @@ def test_what_happens_to_a_product(context, happen, fast, deep):
         told = {finding.path: finding.what for finding in report.findings}
         assert "HDU 2 MSK: DATASUM" in told[paths[0]]
         assert told[paths[2]] == "its content has changed"
+
+
+def test_the_page_of_a_report_has_the_time_that_snakemake_gave_it(context):
+    page = context.tree.report
+    page.parent.mkdir()
+    page.write_text("<html>" * 200)
+    done(Job("report", context), page)
+    touch(page)
+    assert verify(context).sound
+    flip_openly(page)
+    assert faults(verify(context)) == {page: Fault.TOUCHED}
 
 
 def test_a_product_recorded_after_it_was_damaged(context):
@@ -481,3 +494,25 @@ def test_a_step_of_another_version_is_checked_under_other(context):
     assert [block.checked for block in report.blocks if block.bit == 0] == [1]
     path.unlink()
     assert faults(verify(context)) == {path: Fault.GONE}
+
+
+def test_the_table_of_moments_is_the_tile_s(context):
+    """Its name has no dash after the tile: it lies in a directory that all tiles share."""
+    moments = table(context.tree.moments(tuple(BANDS)), 5)
+    done(Job("bfd", context), moments)
+    left = moments.with_name(f"{PART_PREFIX}12-ab-{moments.name}")
+    left.write_text("x")
+    report = verify(context)
+    assert report.findings == ()
+    assert report.leftovers == (left,)
+    assert not inside(context.tree, moments.with_name("DES0240+0216_BFDgriz.fits"))
+
+
+def test_a_look_at_sizes_and_times_loads_no_numerics(context, command):
+    """What keeps it under a second: nearly all of the time of a small tile is the start of the program."""
+    code = "import sys; from balrogutils.cli.main import main; main(['verify', sys.argv[1]], standalone_mode=False);"
+    seen = command(
+        sys.executable, "-c", f"{code} print(sorted({{'numpy', 'fitsio', 'scipy'}} & set(sys.modules)))", TILE
+    )
+    assert seen.returncode == 0, seen.stderr
+    assert seen.stdout.splitlines()[-1] == "[]"

@@ -3,15 +3,20 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
+from conftest import CHECKOUT
+
+from balrogutils.cli.workflow import Run
+from balrogutils.context import Installation
 from balrogutils.layout import MODE_BITS
 from balrogutils.report.summary import BLOCK_NAMES
 
 TILE = "DES0239+0216"
 BANDS = "griz"
-# One base run and two realizations; a realization has inject in place of prep, and plan, truth and match.
-JOBS = {"prep": 4, "coadd": 12, "detection": 3, "catalog": 12, "meds": 12, "plan": 2, "inject": 8, "truth": 2, "sof": 3}
-JOBS |= {"match": 2}
+# One base run and two realizations; a realization has inject in place of prep, and plan, truth and match. One report.
+JOBS = {"prep": 4, "plan": 2, "inject": 8, "truth": 2, "coadd": 12, "detection": 3, "psf_maps": 3, "catalog": 12}
+JOBS |= {"meds": 12, "sof": 3, "match": 2, "tile_report": 1}
 
 
 def counted(text):
@@ -74,8 +79,8 @@ def test_a_realization_more_is_a_realization_more(command):
 def test_the_base_run_alone(command):
     done = command("snakemake", "-n", f"tile={TILE}", "--config", "realizations=none", "mode=199")
     assert counted(done.stdout + done.stderr) == {
-        **{"prep": 4, "coadd": 4, "detection": 1, "catalog": 4, "meds": 4, "sof": 1, "mof": 1},
-        **{f"tile={TILE}": 1, "total": 20},
+        **{"prep": 4, "coadd": 4, "detection": 1, "psf_maps": 1, "catalog": 4, "meds": 4, "sof": 1, "mof": 1},
+        **{f"tile={TILE}": 1, "total": 21},
     }
     refused = command("snakemake", "-n", f"tile={TILE}", "--config", "mode=71")
     assert refused.returncode == 2
@@ -105,12 +110,28 @@ def test_settings_reach_the_steps_that_obey_them_and_no_others(command, base):
     words = [f"galsim_config={mine}/bal_config_stars.yaml", f"sof_config={mine}/run-y3v02-sof.yaml", "seed=3"]
     done = command("snakemake", "-n", "-p", f"tile={TILE}", "--config", *words)
     shown = commands(done.stdout + done.stderr)
-    assert set(shown) == {"prep", "coadd", "detect", "meds", "inject", "sof", "match"}
+    assert set(shown) == {"prep", "coadd", "detect", "meds", "inject", "sof", "match", "report"}
     for step, lines in shown.items():
         for line in lines:
             assert ("galsim_config=" in line) == (step == "inject")
             assert ("sof_config=" in line) == (step == "sof")
             assert "--set seed=3" in line
+
+
+def test_connections_to_a_server_of_files_count_and_those_to_a_disk_do_not(base):
+    file = base / "etc" / "campaigns.yaml"
+    text = file.read_text()
+    remote = text.replace(
+        "archive: file://{run}/archive/synthetic/desarchive/", "archive: https://h/\n    connections: 3"
+    )
+    for content, count in ((text, 0), (remote, 3)):
+        file.write_text(content)
+        run = Run.__new__(Run)
+        run.installation = Installation.load({}, {"BALROG_BASE": str(base)})
+        assert run.connections(SimpleNamespace(tile=TILE)) == count
+    # All jobs together: the profile that is picked up by itself.
+    profile = (CHECKOUT / "profiles" / "default" / "config.yaml").read_text()
+    assert re.search(r"^resources: archive_connections=\d+", profile, re.MULTILINE)
 
 
 def test_a_tile_without_its_archive(command, base):

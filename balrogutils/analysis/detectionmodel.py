@@ -8,7 +8,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 
-from balrogutils.analysis.likelihood import CURVES, OPEN, Bounds, Estimate, Likelihood, interval_end, minimum
+from balrogutils.analysis.likelihood import CURVES, OPEN, Bounds, Estimate, Likelihood, grouped, interval_end, minimum
 from balrogutils.analysis.tables import Field, counted, flags_of, numbers, result_table
 from balrogutils.errors import InputError
 
@@ -55,6 +55,7 @@ class DetectionModel:
         size = len(names) + 2
         self.theta, self.covariance = np.full(size, np.nan), np.full((size, size), np.nan)
         self._cost = np.nan
+        self._crossings: dict[tuple[object, ...], Estimate] = {}
         if problem is not None:
             self._fit(problem)
         self.note = why or self._sentence()
@@ -135,10 +136,14 @@ class DetectionModel:
         Estimate
             Of the first variable, with the interval in which twice the log likelihood is within 1 of its maximum,
             all other parameters fitted anew at each point (profile likelihood). NaN where the asymptote is below
-            the level, or the fraction does not fall; an open end of the interval is NaN.
+            the level, the fraction does not fall, or falls through the level beyond all injections: no data tell of
+            it there. An open end of the interval is NaN.
         """
         if not 0.0 < level < 1.0:
             raise InputError(f"a level lies between 0 and 1, not {level}")
+        key = (level, *sorted(others.items()))
+        if key in self._crossings:
+            return self._crossings[key]
         z = self._scaled({**self.typical, **others})
         if not self.falls or self.theta[-1] <= level * (1.0 + 1e-6):
             return OPEN
@@ -149,6 +154,9 @@ class DetectionModel:
             return float((inverse(level / theta[-1]) - theta[0] - theta[2:-1] @ z[1:]) / theta[1])
 
         best = place(self.theta)
+        if not problem.design[:, 1].min() <= best <= problem.design[:, 1].max():
+            self._crossings[key] = OPEN
+            return OPEN
 
         last = self.theta[1:].copy()
 
@@ -184,7 +192,8 @@ class DetectionModel:
         else:
             low, high = (interval_end(profile, best, sign * max(guess, 1e-6)) for sign in (-1.0, 1.0))
         centre, scale = self._centres[0], self._scales[0]
-        return Estimate(*(float(centre + scale * value) for value in (best, low, high)))
+        self._crossings[key] = Estimate(*(float(centre + scale * value) for value in (best, low, high)))
+        return self._crossings[key]
 
     def _parameter(self, index: int) -> Estimate:
         """Return one of theta with its profile interval."""
@@ -258,11 +267,19 @@ class DetectionModel:
         half, most = self.crossing(0.5), self.crossing(0.9)
         unit = f" {self.units[0]}" if self.units[0] else ""
         if not np.isfinite(half.value):
-            return f"{counts}; the fraction stays below 50 %, its asymptote is {self.theta[-1]:.2f}."
+            return f"{counts}; the fraction stays {self._side(0.5)}, its asymptote is {self.theta[-1]:.2f}."
         text = f"{counts}; 50 % at {self.names[0]} = {half}{unit}"
         if not np.isfinite(most.value):
             return f"{text}; 90 % is not reached, the asymptote is {self.theta[-1]:.2f}{end}"
         return f"{text}, 90 % at {most}{unit}{end}"
+
+    def _side(self, level: float) -> str:
+        """Return on which side of a level, that it does not fall through, the fraction stays."""
+        part, unit = self._problem, f" {self.units[0]}" if self.units[0] else ""
+        last = np.nan if part is None else self._centres[0] + self._scales[0] * part.design[:, 1].max()
+        if self.predict({self.names[0]: last})[0] > level:
+            return f"above {100 * level:.0f} % down to {self.names[0]} = {last:.2f}{unit}"
+        return f"below {100 * level:.0f} %"
 
     def _in_the_fall(self) -> int:
         """Return how many injections lie where the fraction is between 5 and 95 % of its asymptote."""
@@ -299,16 +316,6 @@ class DetectionModel:
             injected=self.injected,
             detected=self.detected,
         )
-
-
-def _grouped(design: F64, found: F64) -> tuple[F64, F64, F64]:
-    """Return distinct rows with successes and trials; values are rounded to 1/1000 of a width when there are many."""
-    if found.size <= _MOST_PROFILED:
-        return design, found, np.ones(found.size)
-    rows, inverse = np.unique(np.round(design, 3), axis=0, return_inverse=True)
-    place = inverse.ravel()
-    successes = np.bincount(place, found, len(rows)).astype(np.float64)
-    return rows, successes, np.bincount(place, minlength=len(rows)).astype(np.float64)
 
 
 def fit_detection(
@@ -367,7 +374,7 @@ def fit_detection(
     problem = None
     if not why:
         design = np.column_stack([np.ones(seen.size), (x - centres) / scales])
-        problem = Likelihood(*_grouped(design, seen), CURVES[curve])
+        problem = Likelihood(*grouped(design, seen, _MOST_PROFILED), CURVES[curve])
     return DetectionModel(names, its_units, centres, scales, curve, problem, counts, why)
 
 
@@ -376,7 +383,7 @@ def _why_not(x: F64, seen: F64, scales: F64, names: tuple[str, ...]) -> str:
     if not total:
         return "No model: there is no injection with " + " and ".join(names) + "."
     if number == total:
-        return f"No model: all of {counted(total, 'injection')} were detected, so there is no limit to find."
+        return f"No model: none of {counted(total, 'injection')} was missed, so there is no limit to find."
     if not number:
         return f"No model: none of {counted(total, 'injection')} was detected."
     if min(number, total - number) < FEWEST:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize
 from scipy.special import expit, log_expit, log_ndtr, logit, ndtr, ndtri
 
-__all__ = ["CURVES", "OPEN", "Curve", "Estimate", "Likelihood", "interval_end", "minimum"]
+__all__ = ["CURVES", "OPEN", "Curve", "Estimate", "Likelihood", "grouped", "interval_end", "minimum"]
 
 F64 = NDArray[np.float64]
 Cost = Callable[[F64], tuple[float, F64]]
@@ -95,6 +95,16 @@ class Likelihood:
         out = np.zeros((theta.size, theta.size))
         out[free, free] = np.linalg.pinv(information)
         return out
+
+
+def grouped(design: F64, found: F64, most: int) -> tuple[F64, F64, F64]:
+    """Return distinct rows with successes and trials; values are rounded to 1/1000 of a width for more than `most`."""
+    if found.size <= most:
+        return design, found, np.ones(found.size)
+    rows, inverse = np.unique(np.round(design, 3), axis=0, return_inverse=True)
+    place = inverse.ravel()
+    successes = np.bincount(place, found, len(rows)).astype(np.float64)
+    return rows, successes, np.bincount(place, minlength=len(rows)).astype(np.float64)
 
 
 def minimum(cost: Cost, start: F64, bounds: Bounds) -> tuple[F64, float]:

@@ -6,9 +6,9 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,30 @@ from balrogutils.fitsfile import read_header, read_table
 from balrogutils.matching.positions import Reason
 from balrogutils.metacal.shears import TYPES, suffix
 
-__all__ = ["Matched", "Variable", "read_matched"]
+__all__ = ["Compared", "Matched", "Variable", "compared_fits", "read_matched"]
 
 F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+_STEMS = {"sof": "meas_", "mof": "meas_mof_"}
 _OTHER_FITS = {"mof", "mcal", "bfd", "psf"}
+
+
+class Compared(NamedTuple):
+    """The fits that are compared with the truth: kind, model, and what the names of their columns begin with."""
+
+    kind: str
+    model: str
+    stem: str
+
+
+def compared_fits(names: Iterable[str]) -> Compared | None:
+    """Return the fits in a matched catalogue's columns: SOF, MOF where there is none, None without both."""
+    for kind, stem in _STEMS.items():
+        found = {match[1] for name in names if (match := re.fullmatch(rf"{stem}([a-z]+)_flux_cov", name))}
+        if models := sorted(found - _OTHER_FITS):
+            return Compared(kind, models[0], stem)
+    return None
 
 
 @dataclass(frozen=True)
@@ -72,6 +90,11 @@ class Matched:
         """Return whether all of these columns are there."""
         return self._names.issuperset(names)
 
+    def part(self, keep: Mask) -> Matched:
+        """Return the injections of a mask [n]."""
+        extra = tuple(Variable(one.name, one.values[keep], one.unit) for one in self.extra)
+        return Matched(self.rows[keep], self.bands, self.zero_point, extra)
+
     def column(self, name: str) -> NDArray[Any]:
         """Return a column as an array in native byte order; vectors have the shape (n, ...)."""
         if name not in self._names:
@@ -103,11 +126,14 @@ class Matched:
         return values[:, None] if values.ndim == 1 else values
 
     @property
+    def fits(self) -> Compared | None:
+        """The fits that are compared with the truth."""
+        return compared_fits(self._names)
+
+    @property
     def model(self) -> str | None:
-        """Name of the model of the single fits, None where there are none."""
-        found = [match[1] for match in (re.fullmatch(r"meas_([a-z]+)_flux_cov", name) for name in self._names) if match]
-        models = sorted(set(found) - _OTHER_FITS)
-        return models[0] if models else None
+        """Name of their model, None where there are none."""
+        return self.fits.model if self.fits is not None else None
 
     @property
     def band(self) -> str:
@@ -139,8 +165,9 @@ class Matched:
     @property
     def fitted(self) -> Mask:
         """Matched injections that are clear and have a good fit."""
-        good = self.clear & self.detected
-        return good & (self.column("meas_flags") == 0) if self.has("meas_flags") else good & False
+        if self.fits is None:
+            return np.zeros(len(self), bool)
+        return np.asarray(self.clear & self.detected & (self.column(f"{self.fits.stem}flags") == 0))
 
     @property
     def star(self) -> Mask:
@@ -160,17 +187,15 @@ class Matched:
 
     def flux(self, band: str) -> tuple[F64, F64]:
         """Return measured fluxes and errors: of the model for galaxies, of the PSF for stars."""
-        out, error = np.full(len(self), np.nan), np.full(len(self), np.nan)
-        if band not in self.bands or self.model is None:
+        out, error, fits = np.full(len(self), np.nan), np.full(len(self), np.nan), self.fits
+        if band not in self.bands or fits is None:
             return out, error
-        number, star = self.bands.index(band), self.star
-        variance = self._variances(f"meas_{self.model}_flux_cov")[:, number]
+        number, star, stem = self.bands.index(band), self.star, fits.stem
+        variance = self._variances(f"{stem}{fits.model}_flux_cov")[:, number]
         good = np.isfinite(variance) & (variance > 0.0)
         error[good] = np.sqrt(variance[good])
-        out = np.where(
-            star, self._vectors("meas_psf_flux")[:, number], self._vectors(f"meas_{self.model}_flux")[:, number]
-        )
-        return out, np.where(star, self._vectors("meas_psf_flux_err")[:, number], error)
+        of_psf, of_model = (self._vectors(f"{stem}{name}_flux")[:, number] for name in ("psf", fits.model))
+        return np.where(star, of_psf, of_model), np.where(star, self._vectors(f"{stem}psf_flux_err")[:, number], error)
 
     def magnitude(self, band: str) -> F64:
         """Return measured magnitudes, NaN for a flux that is not positive."""
@@ -197,9 +222,9 @@ class Matched:
 
     def parameter(self, name: str, *place: int) -> tuple[F64, F64]:
         """Return a fitted quantity (``g``, ``t``, ``pars``), or one place of its vector, and its error."""
-        if self.model is None:
+        if self.fits is None:
             return np.full(len(self), np.nan), np.full(len(self), np.nan)
-        stem = f"meas_{self.model}_{name}"
+        stem = f"{self.fits.stem}{self.fits.model}_{name}"
         values = self.number(stem)
         if place:
             values = values[:, place[0]]

@@ -176,10 +176,11 @@ def pull_tables(matched: Matched) -> Panels:
     return panels
 
 
-def class_table(matched: Matched, fits: str = "sof") -> Table:
-    """Return the confusion matrix of EXTENDED_CLASS of a kind of fits (``sof``, ``mof``)."""
+def class_table(matched: Matched, fits: str | None = None) -> Table:
+    """Return the confusion matrix of EXTENDED_CLASS of a kind of fits: ``sof``, ``mof``, or that of `Matched.fits`."""
     rows = matched.clear & matched.detected
-    return confusion_matrix(matched.star[rows], matched.number(f"meas_extended_class_{fits}")[rows])
+    kind = fits or (matched.fits.kind if matched.fits is not None else "sof")
+    return confusion_matrix(matched.star[rows], matched.number(f"meas_extended_class_{kind}")[rows])
 
 
 def input_row_table(matched: Matched) -> Table:

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from balrogutils.archive.names import path_parts
 from balrogutils.archive.queries import CoaddRow, Database, ExposureRow, FileRow
 from balrogutils.archive.transfer import ArchiveFile
 from balrogutils.errors import ArchiveError
@@ -65,7 +66,11 @@ def _sibling(path: str, last: tuple[str, ...], replacement: tuple[str, ...], *, 
     """Return `path` with its last components replaced; they must be `last` (P 3.1)."""
     parts = PurePosixPath(path).parts
     if parts[-len(last) :] != last:
-        raise ArchiveError(f"the archive's path {path} does not end in {'/'.join(last)}", file=file)
+        raise ArchiveError(
+            f"the archive's path {path} does not end in {'/'.join(last)}",
+            file=file,
+            remedy="repair the archive's database",
+        )
     return "/".join((*parts[: -len(last)], *replacement))
 
 
@@ -108,7 +113,7 @@ def _file(place: tuple[str, str], known: dict[str, FileRow]) -> ArchiveFile | No
     return (
         None
         if row is None
-        else ArchiveFile(f"{directory.strip('/')}/{name}{row.compression}", row.filesize, row.md5sum)
+        else ArchiveFile.recorded(f"{directory.strip('/')}/{name}{row.compression}", row.filesize, row.md5sum)
     )
 
 
@@ -136,6 +141,10 @@ def tile_files(database: Database, tag: str, se_tag: str, tile: str, band: str) 
     """
     coadd = database.coadd(tag, tile, band)
     exposures = database.exposures(tag, se_tag, tile, band)
+    # Before any of them is part of a message.
+    rows: list[CoaddRow | ExposureRow] = [coadd, *exposures]
+    for found_row in rows:
+        path_parts(f"{found_row.path.strip('/')}/{found_row.filename}{found_row.compression}", tile=tile, band=band)
     coadd_names = _coadd_names(coadd, band)
     places = {row.filename: _chip_names(row, coadd, band) for row in exposures}
     known = database.files(name for names in (coadd_names, *places.values()) for _, name in names.values())

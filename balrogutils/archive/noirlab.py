@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from balrogutils.archive import tables
 from balrogutils.archive.geometry import Geometry
+from balrogutils.archive.names import path_parts, whole_number
 from balrogutils.archive.queries import Database, zero_point
 from balrogutils.archive.transfer import ArchiveFile, md5
 from balrogutils.errors import ArchiveError, InputError
@@ -185,6 +186,9 @@ def tile_ccds(database: Database, geometry: Geometry, band: str) -> TileCcds:
     rows = [
         dict(row) for row in database.rows(ccds_statement(band, geometry.dec_cent - reach, geometry.dec_cent + reach))
     ]
+    for row in rows:
+        for key in ("expnum", "ccdnum", "image_hdu", "width", "height"):
+            row[key] = whole_number(row[key], key, tile=tile, band=band)
     rows = [row for row in rows if _overlaps(geometry, row)]
     if not rows:
         bands = sorted(row["band"] for row in database.rows(sa.select(ccds.c.band).distinct()))
@@ -195,10 +199,12 @@ def tile_ccds(database: Database, geometry: Geometry, band: str) -> TileCcds:
             remedy="the archive has bands " + " ".join(bands),
         )
     names = sorted({row[f"{kind}_filename"] for row in rows for kind in _FILES if row[f"{kind}_filename"]})
+    for name in names:
+        path_parts(name, tile=tile, band=band)
     known: dict[str, ArchiveFile] = {}
     for start in range(0, len(names), 500):
         for found in database.rows(sa.select(files).where(files.c.filename.in_(names[start : start + 500]))):
-            known[found["filename"]] = ArchiveFile(found["filename"], int(found["filesize"]), found["md5sum"])
+            known[found["filename"]] = ArchiveFile.recorded(found["filename"], found["filesize"], found["md5sum"])
     result = TileCcds()
     for row in rows:
         chip = f"D{row['expnum']:08d}_{band}_c{row['ccdnum']:02d}_r0001p01"

@@ -9,15 +9,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote, quote_plus
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, Engine, RowMapping, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.engine import Engine, RowMapping, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.sql import Select
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixed
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
 
-from balrogutils.archive import tables
+from balrogutils.archive import servers, tables
 from balrogutils.archive.geometry import Geometry
+from balrogutils.archive.names import whole_number
 from balrogutils.archive.services import Login, redact
 from balrogutils.errors import ArchiveError, ConfigError, InputError, did_you_mean
 
@@ -40,8 +42,10 @@ _log = logging.getLogger(__name__)
 FGCM_SOURCE = "FGCM"
 FGCM_VERSION = "v2.0"
 
-_ATTEMPTS = 3
-_PAUSE_SECONDS = 8.0  # between attempts at a server, as the survey's own tools wait
+_ATTEMPTS = 5
+_PAUSE_SECONDS = 2.0
+_LONGEST_PAUSE = 60.0
+_STATEMENT_SECONDS = 600.0
 _MAX_MAGNITUDE = 100.0
 _IN_LIMIT = 500  # Oracle takes at most 1000 values in one IN
 
@@ -70,12 +74,12 @@ class ExposureRow:
 
 @dataclass(frozen=True)
 class FileRow:
-    """Size and checksum of one file; `compression` is ``.fz`` or empty."""
+    """Size and checksum of one file, as the database has them; `compression` is ``.fz`` or empty."""
 
     filename: str
     compression: str
-    filesize: int
-    md5sum: str
+    filesize: object
+    md5sum: object
 
 
 def zero_point(value: Any) -> float | None:
@@ -152,20 +156,6 @@ def files_statement(filenames: Sequence[str]) -> Select[Any]:
     return sa.select(f.c.filename, f.c.compression, f.c.filesize, f.c.md5sum).where(f.c.filename.in_(list(filenames)))
 
 
-def _database_name(url: URL) -> str:
-    service = url.query.get("service_name", "")
-    return url.database or (service if isinstance(service, str) else service[0]) or url.host or ""
-
-
-def _worth_a_retry(error: BaseException) -> bool:
-    # A wrong statement or a missing table fails again; a server that is away or a locked file may come back.
-    return (
-        isinstance(error, DBAPIError)
-        and isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError))
-        and "no such" not in str(error)
-    )
-
-
 class Database:
     """A connection to the archive's database; a context manager.
 
@@ -176,7 +166,9 @@ class Database:
     services : path-like
         The DES_SERVICES file, section ``db-<database>``.
     pause : float
-        Seconds between attempts when the server does not answer.
+        Seconds after the first attempt that a server did not answer; then twice as many each time.
+    timeout : float
+        Seconds a server may take for one statement.
 
     Raises
     ------
@@ -186,7 +178,14 @@ class Database:
         When the database cannot be reached. Passwords are never part of a message.
     """
 
-    def __init__(self, url: str, services: str | os.PathLike[str], pause: float = _PAUSE_SECONDS) -> None:
+    def __init__(
+        self,
+        url: str,
+        services: str | os.PathLike[str],
+        *,
+        pause: float = _PAUSE_SECONDS,
+        timeout: float = _STATEMENT_SECONDS,
+    ) -> None:
         try:
             parsed = make_url(url)
         except ArgumentError as error:
@@ -195,7 +194,7 @@ class Database:
                 key="database",
                 remedy="write for example sqlite:////path/to/archive.db",
             ) from error
-        self.name = _database_name(parsed)
+        self.name = servers.database_name(parsed)
         self.login: Login | None = None
         is_file = parsed.get_backend_name() == "sqlite"
         if is_file:
@@ -214,14 +213,22 @@ class Database:
                 port=parsed.port or self.login.port,
             )
         self.url = parsed
-        self._secret = str(parsed.password) if parsed.password else None
+        # Drivers quote what they were given, as it is or as a URL has it.
+        password = str(parsed.password) if parsed.password else ""
+        self._secrets = (password, quote(password, safe=""), quote_plus(password))
         self._pause = 0.2 if is_file else pause
+        self._timeout = timeout
         try:
             # hide_parameters keeps bound values out of messages and logs.
-            self._engine: Engine = sa.create_engine(parsed, hide_parameters=True, poolclass=sa.pool.NullPool)
+            self._engine: Engine = sa.create_engine(
+                parsed,
+                hide_parameters=True,
+                poolclass=sa.pool.NullPool,
+                connect_args=servers.connect_args(parsed, timeout),
+            )
         except (NoSuchModuleError, ModuleNotFoundError, ArgumentError) as error:
             raise ConfigError(
-                f"no driver for this database: {redact(error, self._secret)}",
+                f"no driver for this database: {redact(error, *self._secrets)}",
                 key="database",
                 remedy="pip install oracledb or psycopg",
             ) from None
@@ -241,25 +248,55 @@ class Database:
         """Return all rows of a statement, trying again when the server does not answer."""
         attempts = Retrying(
             stop=stop_after_attempt(_ATTEMPTS),
-            wait=wait_fixed(self._pause),
-            retry=retry_if_exception(_worth_a_retry),
+            wait=wait_exponential(multiplier=self._pause, max=_LONGEST_PAUSE) + wait_random(0, self._pause),
+            retry=retry_if_exception(servers.worth_a_retry),
+            before_sleep=self._tell,
             reraise=True,
         )
         try:
             return attempts(self._rows, statement)
         except SQLAlchemyError as error:
-            cause = getattr(error, "orig", None) or error
             # `from None`: the driver's own error can quote the login.
-            raise ArchiveError(
-                f"the archive's database {self.shown} cannot be queried: {redact(cause, self._secret)}",
-                remedy="restore the file, make it readable, or build the archive again: balrog archive CAMPAIGN"
-                if self.url.get_backend_name() == "sqlite"
-                else "check the database URL and that the server is up",
-            ) from None
+            raise self._told(error) from None
 
     def _rows(self, statement: Select[Any]) -> list[RowMapping]:
-        with self._engine.connect() as connection:
+        with self._engine.connect() as connection, servers.bounded(connection, self._timeout):
             return list(connection.execute(statement).mappings())
+
+    def _tell(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        if error is not None and state.next_action is not None:
+            _log.info(
+                "the archive's database %s: %s; again in %.0f s",
+                self.shown,
+                servers.reason(error, *self._secrets),
+                state.next_action.sleep,
+            )
+
+    def _told(self, error: SQLAlchemyError) -> ArchiveError:
+        reason = servers.reason(error, *self._secrets)
+        text = f"the archive's database {self.shown} cannot be queried: {reason}"
+        if self.url.get_backend_name() == "sqlite":
+            return ArchiveError(
+                text,
+                remedy="restore the file, make it readable, or build the archive again: balrog archive CAMPAIGN",
+            )
+        if servers.login_refused(error):
+            place = self.login.place if self.login is not None else "`database` in etc/campaigns.yaml"
+            return ArchiveError(
+                f"the archive's database {self.shown} refuses the login: {reason}",
+                remedy=f"correct user and passwd in {place}, then run the same command again",
+            )
+        if servers.certificate_refused(error):
+            text = f"the certificate of the archive's database {self.shown} is not accepted: {reason}"
+            remedy = (
+                "name its authority's certificates with sslrootcert in `database` of etc/campaigns.yaml, or correct"
+            )
+            return ArchiveError(text, remedy=f"{remedy} its host, then run the same command again")
+        return ArchiveError(
+            text,
+            remedy="check `database` in etc/campaigns.yaml and that the server is up, then run the same command again",
+        )
 
     def geometry(self, tile: str) -> Geometry:
         """Return the geometry of a tile.
@@ -276,7 +313,7 @@ class Database:
             raise InputError(
                 f"the archive has no such tile: {did_you_mean(tile, known)}",
                 tile=tile,
-                remedy="check the tile name and the campaign",
+                remedy="check the tile name and the campaign" if known else "check its database, which has no tiles",
             )
         row = rows[0]
         extinction: dict[str, dict[str, float]] = {"extfact": {}, "extmag": {}}
@@ -289,6 +326,8 @@ class Database:
     def coadd(self, tag: str, tile: str, band: str) -> CoaddRow:
         """Return the survey's coadd of a tile and band; of several attempts the newest, with a line in the log."""
         rows = self.rows(coadd_statement(tag, tile, band))
+        # Servers sort text by the rules of their language; the order is to be the same everywhere.
+        rows.sort(key=lambda row: (-int(row["pfw_attempt_id"]), row["filename"]))
         if not rows:
             raise ArchiveError(
                 f"the archive has no coadd of this tile and band in {tag}",
@@ -318,14 +357,14 @@ class Database:
             When there is none, or one comes with two zero points.
         """
         found: list[ExposureRow] = []
-        for row in self.rows(exposures_statement(tag, se_tag, tile, band)):
+        for row in sorted(self.rows(exposures_statement(tag, se_tag, tile, band)), key=lambda row: row["filename"]):
             found.append(
                 ExposureRow(
                     row["filename"],
                     row["path"],
                     row["compression"] or "",
-                    int(row["expnum"]),
-                    int(row["ccdnum"]),
+                    whole_number(row["expnum"], "expnum", tile=tile, band=band),
+                    whole_number(row["ccdnum"], "ccdnum", tile=tile, band=band),
                     zero_point(row["mag_zero"]),
                 )
             )
@@ -355,6 +394,6 @@ class Database:
         for start in range(0, len(names), _IN_LIMIT):
             for row in self.rows(files_statement(names[start : start + _IN_LIMIT])):
                 found[row["filename"]] = FileRow(
-                    row["filename"], row["compression"] or "", int(row["filesize"]), row["md5sum"]
+                    row["filename"], row["compression"] or "", row["filesize"], row["md5sum"]
                 )
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,12 +17,17 @@ _REMEDY = "write the section with user and passwd, or put no archive that needs 
 
 @dataclass(frozen=True)
 class Login:
-    """User, password and server of one archive. The password never shows in its representation."""
+    """User, password and server of one archive, and where they stand. The password never shows in `repr`.
+
+    `warning` is what is to be said of a file that more than its owner may read; empty when there is nothing.
+    """
 
     user: str
     password: str = field(repr=False)
     server: str | None = None
     port: int | None = None
+    place: str = field(default="", compare=False)
+    warning: str = field(default="", compare=False)
 
     @classmethod
     def read(cls, services: str | os.PathLike[str], database: str) -> Login:
@@ -45,6 +51,7 @@ class Login:
         parser = configparser.ConfigParser(interpolation=None)
         try:
             with file.open(encoding="utf-8") as stream:
+                warning = _require_private(stream.fileno(), file, section)
                 parser.read_file(stream)
         except FileNotFoundError as error:
             raise ConfigError(
@@ -71,7 +78,22 @@ class Login:
         port = values.get("port")
         if port and not port.isdigit():
             raise ConfigError(f"the port of section {section} is not a number", file=file, key="port")
-        return cls(values["user"], values["passwd"], values.get("server"), int(port) if port else None)
+        place = f"section {section} of {file}"
+        return cls(values["user"], values["passwd"], values.get("server"), int(port) if port else None, place, warning)
+
+
+def _require_private(descriptor: int, file: Path, section: str) -> str:
+    """Refuse a file of passwords that everybody on the machine may read or change; return a warning of the group."""
+    mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    if mode & stat.S_IRWXO:
+        raise ConfigError(
+            f"the services file holds passwords and is open to everybody (mode {mode:o})",
+            file=file,
+            key=section,
+            remedy=f"chmod 600 {file}; and change the passwords if others use this machine",
+        )
+    # A group may share the account.
+    return f"the services file {file} is open to its group (mode {mode:o})" if mode & stat.S_IRWXG else ""
 
 
 def redact(text: object, *secrets: str | None) -> str:

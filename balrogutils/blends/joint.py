@@ -56,7 +56,8 @@ def fit_jointly(
     if count <= largest:
         found = solve(canvas, recipe, starts)
         if count == 1 or not any(one.model is None for one in found):
-            return GroupFit(found, np.ones(count, bool), 1, np.zeros((count, 3, starts[0].shape[1])))
+            settled = np.array([not any(one.fit.moving) for one in found])
+            return GroupFit(found, settled, 1, np.zeros((count, 3, starts[0].shape[1])))
         order = np.argsort(-starts[0][:, recipe.nshape :].sum(axis=1), kind="stable")
         blocks = [(np.array([k]), np.array([k])) for k in order]
     else:

@@ -78,6 +78,7 @@ class GroupFitter:
             fracdev_prior(settings.priors) if self.model == "cm" else None,
             pars.fracdev_range,
             pars.TdByTe_range,
+            settings.cov_pars.fracdev == "free",
         )
         self.rules = Convergence(
             limits.maxabs_conv,
@@ -218,10 +219,11 @@ class GroupFitter:
         count, nband = len(ready), len(self.bands)
         each = [self.models.starts(one.member.target.id, rows[one.place]) for one in ready]
         starts = [np.array(start) for start in zip(*each, strict=True)]
+        recipe = self.recipe if count == 1 else replace(self.recipe, largest=self._largest(ready))
         joint = self.settings.strategy == "joint"
         if joint and count <= LARGEST:
             offsets = np.array([one.member.offset for one in ready])
-            return fit_jointly(build_canvas(pieces, count, nband), self.recipe, starts, offsets, pairs)
+            return fit_jointly(build_canvas(pieces, count, nband), recipe, starts, offsets, pairs)
         own = self._pieces(ready, alone=True)
         views = []
         for k, one in enumerate(ready):
@@ -233,7 +235,17 @@ class GroupFitter:
         def random(number: int) -> np.random.Generator:
             return stream(self.settings.global_seed, "mof turns", name, number)
 
-        return fit_iteratively(views, self.recipe, starts, _MANY if joint else self.rules, random)
+        return fit_iteratively(views, recipe, starts, _MANY if joint else self.rules, random)
+
+    def _largest(self, ready: Sequence[_Ready]) -> tuple[float, ...]:
+        """Return the largest T of each member, arcsec^2, from its box."""
+        if self.settings.largest_T is None:
+            return ()
+        out = []
+        for one in ready:
+            scale = one.joined[0][0].observation.wcs.scale
+            out.append(self.settings.largest_T * (0.5 * one.member.target.box_size * scale) ** 2)
+        return tuple(out)
 
     def _fill(self, row: Rows, one: _Ready, found: GroupFit, k: int) -> str:
         """Fill the columns of a member; returns its state."""

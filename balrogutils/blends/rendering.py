@@ -17,7 +17,7 @@ from balrogutils.fitting.psffit import PSFOptions, fit_psf, psf_is_usable
 from balrogutils.measurement.catalogue import Rows
 from balrogutils.meds import MEDS
 
-__all__ = ["add_source", "draw_catalogue", "profile_of"]
+__all__ = ["add_source", "draw_catalogue", "draw_fit", "profile_of"]
 
 F64 = NDArray[np.float64]
 
@@ -77,6 +77,45 @@ def add_source(image: NDArray[np.floating], profile: Model, shape: F64, flux: fl
     return True
 
 
+def draw_fit(
+    image: F64, row: Rows, name: str, band: int, meds: MEDS, index: int, corner: tuple[float, float] = (0.0, 0.0)
+) -> bool:
+    """Draw one good fit on a coadd or a part of it.
+
+    Parameters
+    ----------
+    image : ndarray, shape (nrow, ncol)
+        Changed in place.
+    row : structured ndarray, one row
+        Of ``model_fits``.
+    name : str
+        The model of the run.
+    band : int
+        Place of the band among the fluxes.
+    meds : MEDS
+        The MEDS file of the band: position, map and PSF of the coadd.
+    index : int
+        The object in it.
+    corner : (float, float)
+        Row and column of the coadd at which `image` begins.
+
+    Returns
+    -------
+    bool
+        Whether any of its light is there; it is not without a cutout, or where the PSF cannot be fitted.
+    """
+    if int(meds["ncutout"][index]) == 0:
+        return False
+    position = float(meds["orig_row"][index, 0]) - corner[0], float(meds["orig_col"][index, 0]) - corner[1]
+    wcs = LocalWCS.from_meds(meds.get_jacobian(index, 0)).at(*position)
+    stamp = PSFStamp(meds.get_psf(index, 0), *meds.get_psf_rowcol(index, 0))
+    psf = fit_psf(stamp, wcs, PSFOptions()) if psf_is_usable(stamp) else None
+    if psf is None or psf.flags:
+        return False
+    profile, pars = profile_of(row, name)
+    return add_source(image, profile, pars, float(row[f"{name}_flux"][band]), wcs, psf.mixture)
+
+
 def draw_catalogue(shape: tuple[int, int], rows: Rows, name: str, band: int, meds: MEDS) -> tuple[F64, int]:
     """Draw all good fits of a catalogue on the coadd of one band.
 
@@ -110,14 +149,5 @@ def draw_catalogue(shape: tuple[int, int], rows: Rows, name: str, band: int, med
         index = place.get(int(row["id"]))
         if index is None:
             raise ProductError(f"there is no object {int(row['id'])}", file=meds.path, remedy="make the fits again")
-        if int(meds["ncutout"][index]) == 0:
-            continue
-        position = float(meds["orig_row"][index, 0]), float(meds["orig_col"][index, 0])
-        wcs = LocalWCS.from_meds(meds.get_jacobian(index, 0)).at(*position)
-        stamp = PSFStamp(meds.get_psf(index, 0), *meds.get_psf_rowcol(index, 0))
-        psf = fit_psf(stamp, wcs, PSFOptions()) if psf_is_usable(stamp) else None
-        if psf is None or psf.flags:
-            continue
-        profile, pars = profile_of(row, name)
-        drawn += add_source(image, profile, pars, float(row[f"{name}_flux"][band]), wcs, psf.mixture)
+        drawn += draw_fit(image, row, name, band, meds, index)
     return image, drawn

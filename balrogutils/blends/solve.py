@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +18,10 @@ from balrogutils.fitting.flags import MofFlag
 from balrogutils.fitting.jointprior import JointPrior
 from balrogutils.fitting.models import Model, composite, model
 from balrogutils.fitting.parts import keep_sources
+from balrogutils.fitting.priors import Within
 from balrogutils.fitting.rendering import model_pixels
 from balrogutils.fitting.scene import Scene
+from balrogutils.fitting.shares import marginalised
 from balrogutils.fitting.solver import LMOptions
 from balrogutils.fitting.sweeps import fit_together
 
@@ -47,6 +49,10 @@ class Recipe:
         Prior of fracdev, for ``cm``.
     fracdev_range, ratio_range : (float, float)
         To which ``cm`` clips fracdev and T_d / T_e.
+    marginalise : bool
+        Whether errors of ``cm`` hold what those of fracdev add.
+    largest : tuple of float
+        Largest T of each member of a group, arcsec^2, in the order of its canvas; none where it is empty.
     """
 
     model: str
@@ -55,6 +61,14 @@ class Recipe:
     fracdev: FracdevPrior | None = None
     fracdev_range: tuple[float, float] = FRACDEV_RANGE
     ratio_range: tuple[float, float] = RATIO_RANGE
+    marginalise: bool = True
+    largest: tuple[float, ...] = ()
+
+    def prior_of(self, member: int) -> JointPrior | None:
+        """Return the prior of one member of a group."""
+        if self.prior is None or not self.largest:
+            return self.prior
+        return replace(self.prior, size=Within(self.prior.size, -math.inf, self.largest[member]))
 
     @property
     def nshape(self) -> int:
@@ -100,7 +114,12 @@ def _split(fit: Fit, size: int, count: int) -> list[Fit]:
         s2n = fit.s2n_each[k] if fit.s2n_each else math.nan
         out.append(
             fit._replace(
-                pars=fit.pars[part], cov0=fit.cov0[part, part], cov=fit.cov[part, part], s2n=s2n, s2n_each=(s2n,)
+                pars=fit.pars[part],
+                cov0=fit.cov0[part, part],
+                cov=fit.cov[part, part],
+                s2n=s2n,
+                s2n_each=(s2n,),
+                moving=fit.moving[k : k + 1],
             )
         )
     return out
@@ -125,7 +144,7 @@ def solve(canvas: Canvas, recipe: Recipe, starts: Starts) -> list[MemberFit]:
     """
     count = canvas.member.size
     firsts = [np.ascontiguousarray(start, np.float64).ravel() for start in starts]
-    priors = [recipe.prior] * count
+    priors = [recipe.prior_of(int(member)) for member in canvas.member]
     size = recipe.nshape + canvas.data.nband
     if recipe.model != "cm":
         profile = model(recipe.model)
@@ -135,10 +154,12 @@ def solve(canvas: Canvas, recipe: Recipe, starts: Starts) -> list[MemberFit]:
     about = (recipe.options, recipe.fracdev, recipe.fracdev_range, recipe.ratio_range)
     if count == 1 and canvas.links.source.size == canvas.data.start.size:
         data = canvas.data._replace(wcs=canvas.links.wcs)
-        alone = fit_composite(data, canvas.links.psf, recipe.prior, firsts, *about)
+        alone = fit_composite(data, canvas.links.psf, priors[0], firsts, *about)
+        if recipe.marginalise:
+            alone = marginalised(data, canvas.links, alone, recipe.fracdev, recipe.fracdev_range)
         mix = Mix(*alone[3:])
         return [MemberFit(alone.fit, None if alone.fit.flags else composite(mix.fracdev, mix.ratio), mix)]
-    found = fit_composites(canvas.data, canvas.links, priors, firsts, *about)
+    found = fit_composites(canvas.data, canvas.links, priors, firsts, *about, marginalise=recipe.marginalise)
     out = []
     for k, one in enumerate(_split(found.fit, size, count)):
         mix = Mix(*(float(values[k]) for values in found[4:]))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balrogutils.blocks.recipe import recipe_of, settings_of
+from balrogutils.blocks.temporary import require_images
 from balrogutils.context import Context
 from balrogutils.errors import BalrogError, ProductError
 from balrogutils.fitsfile import read_header, read_image, read_table
@@ -18,7 +19,6 @@ from balrogutils.injection.canvas import canvas
 from balrogutils.injection.chips import Chip, Recipe
 from balrogutils.injection.planning import plan_bands
 from balrogutils.progress import track
-from balrogutils.psf import PSFEx
 
 __all__ = ["Audit", "BandAudit", "audit"]
 
@@ -100,6 +100,8 @@ def audit(context: Context, redraw: bool = False) -> Audit:
                 file=file,
                 remedy="run the injection block (mode bit 8) first",
             )
+    require_images(context.at(None), "prep", context.bands)
+    require_images(context, "inject", context.bands)
     truth, chips = read_table(tree.truth, "TRUTH"), read_table(tree.truth_chips, "CHIPS")
     count = read_header(tree.truth, "TRUTH").get("NOBJECTS")
     problems = checks.check_truth(truth, chips, None if count is None else int(count))
@@ -163,10 +165,11 @@ def _chip(chip: Chip, truth: NDArray[Any], rows: NDArray[Any], recipe: Recipe, f
 
 def _redrawn(chip: Chip, truth: NDArray[Any], recipe: Recipe, shapes: Any) -> list[str]:
     """Return what is wrong when every object is drawn again from the truth."""
+    from balrogutils.injection.chippsf import read_psf
     from balrogutils.injection.imagefile import lit
     from balrogutils.injection.rendering import candidates, render_all
 
-    psf = PSFEx.read(chip.psf_file)
+    psf = read_psf(chip, recipe)
     reach = np.array([shapes.reach(row) for row in truth])
     numbers, positions, halves = candidates(chip, truth, reach, psf)
     before = canvas(chip, recipe).image

@@ -17,7 +17,7 @@ from balrogutils.context import Context
 from balrogutils.errors import InputError, ProductError, ToolError
 from balrogutils.fitsfile import Header
 from balrogutils.graph import Job
-from balrogutils.products import Step, sha256, writing_text
+from balrogutils.products import sha256
 from balrogutils.scratch import scratch
 from balrogutils.wcs import ImageWCS
 
@@ -127,7 +127,7 @@ def coadd(context: Context, band: str) -> None:
 
 
 def detection(context: Context) -> None:
-    """Make the CHI-MEAN detection image of the campaign's detection bands, and the PSF map of all bands.
+    """Make the CHI-MEAN detection image of the campaign's detection bands.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def detection(context: Context) -> None:
     Raises
     ------
     BalrogError
-        When a band's coadd or PSF map is missing, nothing of the tile is covered, or SWarp fails.
+        When a band's coadd is missing, nothing of the tile is covered, or SWarp fails.
 
     Notes
     -----
@@ -166,7 +166,6 @@ def detection(context: Context) -> None:
         filled = fill_columns(planes.sci, msk)
         det = Coadd(planes.sci, msk, planes.wgt, planes.header, filled)
         write_coadd(tree.image("det"), det, _cards(context, "det", geometry, len(context.det_bands)))
-        _write_all_psfmap(context, step)
         step.wrote(tree.image("det"))
         bad = int(np.count_nonzero(msk))
         step.count(images=len(context.det_bands), pixels=msk.size, masked=bad, interpolated=len(filled))
@@ -185,18 +184,3 @@ def _unpack(path: Path, stem: Path, shape: tuple[int, int], *, tile: str, band: 
     fitsio.write(f"{stem}_sci.fits", image.sci, header=cards)
     fitsio.write(f"{stem}_wgt.fits", image.wgt, header=cards)
     return masked
-
-
-def _write_all_psfmap(context: Context, step: Step) -> None:
-    tree = context.tree
-    texts = []
-    for band in context.bands:
-        path = tree.psfmap(band)
-        if not path.is_file():
-            remedy = "run prep (mode 1), or injection (mode 8) for a realization"
-            raise ProductError("there is no PSF map", tile=context.tile, band=band, file=path, remedy=remedy)
-        step.read(path)
-        text = path.read_text(encoding="utf-8")
-        texts.append(text if text.endswith("\n") or not text else text + "\n")
-    writing_text(tree.all_psfmap, "".join(texts))
-    step.wrote(tree.all_psfmap)

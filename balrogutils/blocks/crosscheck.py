@@ -60,7 +60,8 @@ def crosscheck(context: Context, kind: str, objects: str, limit: float) -> Cross
     file = context.fit_file(kind)
     runs: tuple[ObjectRun, ObjectRun]
     if kind == "sof":
-        sof = _both(Sof.load(file, context.campaign), file, {})
+        # The errors that each engine gives itself.
+        sof = _both(Sof.load(file, context.campaign), file, {"cov_pars": {"fracdev": "fixed"}})
         meds = meds_files(context, sof[0].bands(context.bands))
         runs = SofRun(sof[0], meds), SofRun(sof[1], meds)
         names, read = sof_reader(sof[0].model, tuple(meds))

@@ -155,10 +155,12 @@ def fit_catalogue(
             )
             for first, last in partition(units, settings.jobs.chunksize)
         ]
-        reused = run_chunks(chunks, workers)
+        done = run_chunks(chunks, workers)
+        step.extra["compile_seconds"] = done.compile_seconds
         rows = collate(chunks, job.product, number)
         made = [] if finish is None else finish(rows)
         step.wrote(job.product, *(chunk.product for chunk in chunks), *made)
         good = int(np.count_nonzero(rows["flags"] == 0))
-        step.count(objects=len(rows), good=good, flagged=len(rows) - good, chunks=len(chunks), chunks_reused=reused)
+        step.count(objects=len(rows), good=good, flagged=len(rows) - good)
+        step.count(chunks=len(chunks), chunks_reused=done.reused)
         _log.info("%s: %d objects in %s fit, %d flagged", context.tile, len(rows), "".join(bands), len(rows) - good)

@@ -18,7 +18,7 @@ from balrogutils.graph import Job
 from balrogutils.injection import audit
 from balrogutils.injection.flags import OUTCOME_UNITS, ChipFlag
 from balrogutils.injection.planning import UNITS, make_plan, plan_bands, plan_digest, read_plan
-from balrogutils.injection.sources.loading import load
+from balrogutils.injection.sources.loading import load_all
 from balrogutils.injection.truth import truth_table
 from balrogutils.parquetfile import write_parquet
 from balrogutils.products import Step, link_or_copy
@@ -57,10 +57,10 @@ def plan(context: Context) -> None:
         step.read(context.galsim_file, *filter(Path.is_file, [base.geometry]))
         geometry = Geometry.read(base.geometry)
         root = context.site.base
-        types = [item.type for item in settings.gal.items if not item.native]
         try:
-            catalogs = {name: load(name, settings, root, context.tile, bands) for name in types}
+            catalogs = load_all(settings, geometry, root, bands, seed, realization)
             step.read(*settings.files(root, context.tile, bands))
+            step.read(*(table for one in catalogs.values() for table in one.tables))
             masked = _masks(context, bands, step) if settings.image.avoid.masked else None
             rows = make_plan(settings, catalogs, geometry, bands, seed, realization, root, masked)
         except BalrogError as error:
@@ -102,6 +102,7 @@ def inject(context: Context, band: str) -> None:
     """
     # GalSim is for this step only; planning and telling the truth start faster without it.
     from balrogutils.injection import listing
+    from balrogutils.injection.chippsf import psf_file
     from balrogutils.injection.imagefile import inject_chip
 
     settings, seed, realization = settings_of(context)
@@ -121,7 +122,7 @@ def inject(context: Context, band: str) -> None:
         chips = listing.base_chips(base, tree, band)
         outcomes = []
         for chip in track(chips, f"{context.tile} {band} realization {realization}: injection", unit="CCDs"):
-            step.read(chip.base, chip.psf_file)
+            step.read(chip.base, psf_file(chip, recipe))
             if "BKG" in (settings.blank or "") and chip.background is not None:
                 step.read(chip.background)
             outcomes.append(inject_chip(chip, rows, reach, recipe, shapes))
@@ -222,6 +223,8 @@ def _cards(context: Context, settings: Injection, rows: np.ndarray, seed: int) -
         "INJSEED": seed,
         "POISSON": int(settings.poisson),
         "ROTATED": int(bool(image.rotate_objs)),
+        "PSFTYPE": settings.psf.type,
+        "RECENTER": int(settings.psf.recenter_psf),
         "EXTINCT": int(image.extinct_objs),
         "MAGZERO": 30.0,
     }

@@ -68,13 +68,13 @@ def _doubts(context: Context, truth: Rows, found: Matches, detected: Rows, origi
 
 def _cards(context: Context, measured: Measured) -> dict[str, Any]:
     """Return the cards of both catalogues: what they were made of, and what was not there."""
-    sof = measured.fits.get("sof")
+    first = next((measured.fits[kind] for kind in ("sof", "mof") if kind in measured.fits), None)
     cards: dict[str, Any] = {
         "RADIUS": context.pipeline.match_radius,
         "REALIZ": context.realization,
         "TILENAME": context.tile,
-        # Vector columns of fits are in the order of BANDS; fluxes are counts at MAGZERO.
-        "BANDS": ",".join(sof.bands if sof else context.bands),
+        # Vector columns of SOF, of MOF without it, are in the order of BANDS; fluxes are counts at MAGZERO.
+        "BANDS": ",".join(first.bands if first else context.bands),
         "MAGZERO": context.campaign.magzp_ref,
         "BRIGHTIN": ",".join(context.match_bands),
         "FITS": ",".join(measured.fits) or "none",

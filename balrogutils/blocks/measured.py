@@ -17,7 +17,7 @@ from balrogutils.identity import are_of, object_ids
 from balrogutils.layout import MODE_BITS, TileTree
 from balrogutils.matching.gold import GoldFlag, extended_class, gold_flags
 from balrogutils.matching.table import MORE_PER_BAND, MORE_SHARED, PER_BAND, SHARED, as_table, prefixed
-from balrogutils.measurement.catalogue import model_units
+from balrogutils.measurement.catalogue import model_units, with_band_axis
 from balrogutils.metacal.columns import metacal_units
 from balrogutils.products import Step
 from balrogutils.wcs import ImageWCS
@@ -191,7 +191,7 @@ def _fits(context: Context, kind: str, ids: NDArray[np.int64], step: Step) -> Fi
             remedy=f"run block {bit} again",
         )
     bands = tuple(str(meta["bands"][0]).strip().split(","))
-    return Fits(rows, bands, str(meta["model"][0]).strip())
+    return Fits(with_band_axis(rows, len(bands)), bands, str(meta["model"][0]).strip())
 
 
 def read_measured(context: Context, kinds: Sequence[str], wcs: ImageWCS, step: Step) -> Measured:

@@ -52,7 +52,7 @@ def meds(context: Context, band: str, keep_plain: str | os.PathLike[str] | None 
                 raise ProductError(
                     "a product is not there", tile=context.tile, band=band, file=path, remedy=f"run the {bit}"
                 )
-        step.read(tree.catalog(band), tree.objmap(band), *lists)
+        step.read(context.desmeds_file, tree.catalog(band), tree.objmap(band), *lists)
         epochs, coadd_psf = single_epoch_sources(tree, band, settings)
         sources = [source_of_coadd(tree, band, settings, coadd_psf), *epochs]
         step.read(*(file.path for source in sources for file in source.files.values()))

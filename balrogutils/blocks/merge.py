@@ -13,26 +13,7 @@ from balrogutils.graph import Job
 from balrogutils.matching import merging
 from balrogutils.matching.sources import Source
 
-__all__ = ["merge", "source_of", "tiles_of"]
-
-
-def tiles_of(path: Path | None) -> tuple[str, ...]:
-    """Return the tiles of a text file, one a line; empty lines and what follows ``#`` do not count.
-
-    Raises
-    ------
-    InputError
-        When it is not there, or no text.
-    """
-    if path is None:
-        return ()
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        text = getattr(error, "strerror", None) or "it is no text in UTF-8"
-        raise InputError(f"the list of tiles cannot be read: {text}", file=path, remedy="name another file") from error
-    names = (line.partition("#")[0].strip() for line in lines)
-    return tuple(name for name in names if name)
+__all__ = ["merge", "source_of"]
 
 
 def source_of(context: Context) -> Source:

@@ -89,7 +89,8 @@ def _draw(context: Context, settings: Mof, bands: list[str], band: str, path: Pa
         failed = [place[int(row["id"])] for row in rows[rows["flags"] != 0]]
         positions = np.column_stack([meds["orig_row"][failed, 0], meds["orig_col"][failed, 0]])
     model = light.astype(np.float32)
-    # Where the coadd has no data there is nothing to be left.
+    # Where the coadd has no data, or holds what interpolation put over a star that saturated, nothing can be left.
+    weight = np.where(read_image(tree.image(band), "MSK") == 0, weight, 0).astype(np.float32)
     rest = np.where(weight > 0, coadd - model, 0).astype(np.float32)
     header = read_header(tree.image(band), "SCI")
     image, picture = tree.scene(KIND, band), tree.scene(KIND, band, "png")

@@ -53,9 +53,12 @@ def prep(context: Context, band: str) -> None:
     with Database(campaign.database, context.site.services) as database:
         # A campaign's database URL may hold a password, and manifests are for everybody.
         config["database"] = database.shown
+        if database.login is not None and database.login.warning:
+            _log.warning("%s", database.login.warning)
         with Job("prep", context, band).open(config) as step:
             geometry = database.geometry(context.tile)
-            transfer = Transfer(campaign.archive, database.login if campaign.archive.startswith("https:") else None)
+            login = database.login if campaign.archive.startswith("https:") else None
+            transfer = Transfer(campaign.archive, login, connections=campaign.connections)
             made = _maker(campaign.kind)(context, band, database, transfer, geometry)
             _check_left_out(context, band, made)
             _remove_strays(context, band, made)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from balrogutils.archive.shared import SharedFiles
 from balrogutils.archive.transfer import ArchiveFile, Transfer
 from balrogutils.context import Context
 from balrogutils.errors import ProductError
@@ -42,8 +43,9 @@ class Prepared:
 
 
 def fetch(context: Context, band: str, transfer: Transfer, files: list[ArchiveFile]) -> dict[ArchiveFile, Path]:
-    """Fetch files of a band; return where each lies."""
-    paths = transfer.fetch(files, context.tree.sources(band), tile=context.tile, band=band)
+    """Fetch files of a band, but for those that another tile has fetched; return where each lies."""
+    shared = SharedFiles(context.site.shared)
+    paths = transfer.fetch(files, context.tree.sources(band), tile=context.tile, band=band, shared=shared)
     return dict(zip(files, paths, strict=True))
 
 

@@ -58,5 +58,7 @@ def recipe_of(context: Context, settings: Injection, seed: int, realization: str
         mask_bit=settings.image.mask_bit,
         blank=settings.blank,
         recenter=settings.psf.recenter_psf,
+        psf=settings.psf,
+        base=context.site.base,
     )
     return recipe, Shapes(settings, context.site.base, context.tile, twin, seed)

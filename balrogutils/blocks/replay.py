@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from balrogutils.blocks.recipe import recipe_of, settings_of
+from balrogutils.blocks.temporary import require_images
 from balrogutils.context import Context
 from balrogutils.errors import InputError, did_you_mean
 from balrogutils.fitsfile import Plane, write_images
 from balrogutils.injection import listing
+from balrogutils.injection.chippsf import read_psf
 from balrogutils.injection.planning import read_plan
 from balrogutils.injection.rendering import candidates, render
 from balrogutils.products import writing
-from balrogutils.psf import PSFEx
 
 __all__ = ["replay"]
 
@@ -57,6 +58,7 @@ def replay(context: Context, bal_id: int, chip_name: str, output: Path | None = 
             remedy="take bal_id from the truth catalogue",
         )
     bands = [band for band in context.bands if f"_{band}_" in chip_name] or context.bands
+    require_images(context.at(None), "prep", list(bands))
     chips = {chip.name: chip for band in bands for chip in listing.base_chips(context.base_tree, tree, band)}
     if chip_name not in chips:
         raise InputError(
@@ -68,7 +70,7 @@ def replay(context: Context, bal_id: int, chip_name: str, output: Path | None = 
     if f"flux_{chip.band}" not in (plan.dtype.names or ()):
         raise InputError("nothing is injected into this band", **where, band=chip.band, remedy="name another chip")
     recipe, shapes = recipe_of(context, settings, seed, realization)
-    psf = PSFEx.read(chip.psf_file)
+    psf = read_psf(chip, recipe)
     numbers, positions, halves = candidates(chip, row, np.array([shapes.reach(row[0])]), psf)
     flux = float(row[0][f"flux_{chip.band}"]) * chip.flux_factor
     one = None

@@ -10,7 +10,7 @@ import click
 from balrogutils.cli.reporting import telling
 from balrogutils.errors import BalrogError
 
-__all__ = ["image"]
+__all__ = ["image", "run_log"]
 
 _LEVELS = {"q": logging.ERROR, "n": logging.WARNING, "v": logging.INFO, "vv": logging.DEBUG}
 
@@ -37,7 +37,9 @@ def image(arguments: tuple[str, ...]) -> None:
         if known.help:
             _help(parser, known)
             return
-        with telling([_run_log(known)]):
+        from balrogutils.oneimage.tree import alone
+
+        with alone(known.outdir), telling([run_log(known)]):
             from balrogutils.oneimage.run import run
 
             run(known, parser, argv)
@@ -45,7 +47,8 @@ def image(arguments: tuple[str, ...]) -> None:
 
 def _help(parser: object, known: object) -> None:
     """Show all arguments; those of the rules file as far as it can be read."""
-    from balrogutils.oneimage.arguments import Known, Parser
+    from balrogutils.oneimage.arguments import Known
+    from balrogutils.rules.parsing import Parser
     from balrogutils.rules.pyconfig import PyConfig
 
     assert isinstance(parser, Parser)
@@ -58,7 +61,7 @@ def _help(parser: object, known: object) -> None:
     click.echo(parser.format_help())
 
 
-def _run_log(known: object) -> logging.Handler:
+def run_log(known: object) -> logging.Handler:
     """Return the handler of run.log.txt, which is open before anything else can go wrong."""
     from balrogutils.oneimage.arguments import Known, packaged
     from balrogutils.oneimage.tree import Tree, make_directory

@@ -11,12 +11,17 @@ import click
 
 from balrogutils import __version__
 from balrogutils.cli.adopt import adopt
+from balrogutils.cli.campaign import campaign
 from balrogutils.cli.crosscheck import crosscheck
+from balrogutils.cli.explain import explain
 from balrogutils.cli.image import image
+from balrogutils.cli.images import images
 from balrogutils.cli.injection import audit, replay
 from balrogutils.cli.merging import merge
+from balrogutils.cli.overview import doctor, plan, status
+from balrogutils.cli.pages import report
 from balrogutils.cli.reporting import chosen_bands, parse_overrides, reporting
-from balrogutils.cli.upkeep import repair, verify
+from balrogutils.cli.upkeep import clean, repair, restore, verify
 from balrogutils.errors import InputError, did_you_mean
 from balrogutils.runlock import TOKEN, die_with_parent, join_run
 
@@ -108,7 +113,9 @@ def coadd(
     with reporting(log):
         context = _context(tile, realization, overrides)
         from balrogutils.blocks import coadd as block
+        from balrogutils.blocks.temporary import make_ready
 
+        make_ready("coadd", context, chosen_bands(context, bands))
         for band in chosen_bands(context, bands):
             block.coadd(context, band)
 
@@ -116,17 +123,25 @@ def coadd(
 @main.command()
 @_tile_command(realizations=True, bands=True)
 @click.option("--image-only", is_flag=True, help="Make the detection image and stop.")
+@click.option("--maps-only", is_flag=True, help="Join the PSF maps of all bands and stop.")
 def detect(
     tile: str,
     realization: str | None,
     bands: tuple[str, ...],
     image_only: bool,
+    maps_only: bool,
     overrides: tuple[str, ...],
     log: Path | None,
 ) -> None:
-    """Blocks 2 and 16, second part: detection image (when no band is named), then catalogues and segmentation."""
+    """Blocks 2 and 16, second part: detection image and PSF maps (when no band is named), then catalogues."""
     with reporting(log):
         context = _context(tile, realization, overrides)
+        if maps_only or not (image_only or bands):
+            from balrogutils.blocks import psfmap
+
+            psfmap.join(context)
+        if maps_only:
+            return
         from balrogutils.blocks import catalog, coadd
 
         if image_only or not bands:
@@ -145,7 +160,9 @@ def meds(
     with reporting(log):
         context = _context(tile, realization, overrides)
         from balrogutils.blocks import meds as block
+        from balrogutils.blocks.temporary import make_ready
 
+        make_ready("meds", context, chosen_bands(context, bands))
         for band in chosen_bands(context, bands):
             block.meds(context, band)
 
@@ -170,12 +187,15 @@ def inject(
     with reporting(log):
         first = _context(tile, realization, overrides)
         from balrogutils.blocks import inject as block
+        from balrogutils.blocks.temporary import make_ready
 
         for name in (realization,) if realization is not None else first.realizations:
             context = first.at(name)
             if plan_only or not (bands or truth_only):
+                make_ready("plan", context, [None])
                 block.plan(context)
             if not (plan_only or truth_only):
+                make_ready("inject", context, chosen_bands(context, bands))
                 for band in chosen_bands(context, bands):
                     block.inject(context, band)
             if truth_only or not (bands or plan_only):
@@ -292,12 +312,21 @@ def summary(tiles: tuple[str, ...], json_path: Path | None, overrides: tuple[str
 
 main.add_command(adopt)
 main.add_command(audit)
+main.add_command(campaign)
+main.add_command(clean)
 main.add_command(crosscheck)
+main.add_command(doctor)
+main.add_command(explain)
 main.add_command(image)
+main.add_command(images)
 main.add_command(merge)
+main.add_command(plan)
 main.add_command(replay)
+main.add_command(report)
+main.add_command(status)
 main.add_command(verify)
 main.add_command(repair)
+main.add_command(restore)
 
 if __name__ == "__main__":
     main()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
 from balrogutils.cli.reporting import parse_overrides, reporting
+from balrogutils.errors import ProductError
+from balrogutils.tilelist import tile_names
 
 __all__ = ["merge"]
 
@@ -53,7 +54,12 @@ def merge(
 
         chosen = {"realizations": ",".join(realizations)} if realizations else {}
         settings = {**parse_overrides(overrides), **chosen}
-        done = work.merge(output, (*tiles, *work.tiles_of(listed)), settings, places, hdf5=not no_hdf5)
+        named = (*tiles, *(tile_names(listed).values() if listed is not None else ()))
+        done = work.merge(output, named, settings, places, hdf5=not no_hdf5)
         click.echo(str(done))
         if not done.whole:
-            sys.exit(1)
+            raise ProductError(
+                "not all that was named is merged, or a part of it came twice",
+                file=done.out,
+                remedy="make what is left out (block 1024), name each run once, and merge again; the rest is whole",
+            )

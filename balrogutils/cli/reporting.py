@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from balrogutils.errors import BalrogError, InputError
+from balrogutils.runlock import TOKEN
 
 if TYPE_CHECKING:
     from balrogutils.context import Context
@@ -47,7 +51,7 @@ def parse_overrides(pairs: tuple[str, ...]) -> dict[str, Any]:
     InputError
         For an option without a key, or a value that is not YAML.
     """
-    import yaml
+    from balrogutils.settings.yamlfile import read_value
 
     overrides: dict[str, Any] = {}
     for pair in pairs:
@@ -55,19 +59,27 @@ def parse_overrides(pairs: tuple[str, ...]) -> dict[str, Any]:
         if not equals or not key:
             raise InputError(f"--set takes key=value, not {pair!r}", remedy="for example --set seed=3")
         try:
-            overrides[key.strip()] = yaml.safe_load(value) if value else None
-        except yaml.YAMLError as error:
+            overrides[key] = read_value(value) if value else None
+        except ValueError as error:
             text = f"--set {pair!r} has a value that cannot be read"
             raise InputError(text, key=key, remedy="give it as in a YAML file") from error
     return overrides
 
 
-def refused(error: OSError | MemoryError) -> BalrogError:
+def refused(error: OSError | MemoryError | ImportError) -> BalrogError:
     """Return what the machine refuses as an error with its file and a remedy: a full disk, a directory that is none."""
     file = getattr(error, "filename", None)
-    reason = getattr(error, "strerror", None) or str(error) or "not enough memory"
+    reason = getattr(error, "strerror", None) or str(error)
     remedy = "make it readable and writable for you" if isinstance(error, PermissionError) else "mend that"
+    if not isinstance(error, OSError) or error.errno == errno.ENOMEM:
+        reason = f"not enough memory ({reason})" if reason else "not enough memory"
+        remedy = "free some, or give the job more"
     return BalrogError(f"the machine refuses: {reason}", file=file, remedy=f"{remedy}, then run the same command again")
+
+
+def _lacks_memory(error: ImportError) -> bool:
+    """Return whether a library was not loaded for want of memory."""
+    return "failed to map segment" in str(error) or os.strerror(errno.ENOMEM) in str(error)
 
 
 def _end(number: int, frame: Any) -> None:
@@ -87,6 +99,38 @@ def _warnings() -> logging.Handler:
     handler.setFormatter(logging.Formatter("balrog: %(message)s"))
     handler.addFilter(lambda record: record.levelno == logging.WARNING)
     return handler
+
+
+class _Refusal:
+    """What a job of a run was refused for, beside its log: the same run, trying again, need not work to hear it again.
+
+    Only what lies in input and configuration, exit status 2, is kept. Everything else can change by itself.
+    """
+
+    def __init__(self, log: Path | None) -> None:
+        self._token = os.environ.get(TOKEN)
+        self._file = None if log is None or self._token is None else log.with_suffix(".refused")
+
+    def check(self) -> None:
+        """Raise what was told to an earlier attempt of this run; forget what another run was told."""
+        if self._file is None:
+            return
+        try:
+            told = json.loads(self._file.read_text(encoding="utf-8"))
+            run, error = str(told["run"]), str(told["error"])
+        except (OSError, ValueError, RecursionError, KeyError, TypeError):
+            # None, or half of one.
+            return
+        if run == self._token:
+            raise InputError(error)
+        with suppress(OSError):
+            self._file.unlink()
+
+    def keep(self, error: BalrogError) -> None:
+        """Write down what is told, where the disk has room for it."""
+        if self._file is not None and error.exit_status == InputError.exit_status:
+            with suppress(OSError):
+                self._file.write_text(json.dumps({"run": self._token, "error": str(error)}), encoding="utf-8")
 
 
 @contextmanager
@@ -109,14 +153,23 @@ def telling(handlers: Sequence[logging.Handler], log: Path | None = None, level:
     root.setLevel(level)
     for one in handlers:
         root.addHandler(one)
+    refusal = _Refusal(log)
     try:
+        refusal.check()
         yield
     except BalrogError as error:
+        refusal.keep(error)
         root.error("%s", error)
         if log is not None:
             click.echo(f"balrog: {error}\n  log: {log}", err=True)
         sys.exit(error.exit_status)
-    except (OSError, MemoryError) as error:
+    except (OSError, MemoryError, ImportError) as error:
+        if isinstance(error, BrokenPipeError) and log is None:
+            # Who reads what is printed has enough of it (head, less): click ends the program without a word.
+            raise
+        if isinstance(error, ImportError) and not _lacks_memory(error):
+            root.exception("unexpected error")
+            raise
         # A full disk, a directory that is none, too little memory: the machine's affair. What led to it is in the log,
         # but for permissions, whose message says all there is.
         told = refused(error)

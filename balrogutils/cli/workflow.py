@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
@@ -20,12 +21,24 @@ from typing import Any, NoReturn
 
 import psutil
 
+from balrogutils.cli.releasing import Releasing
 from balrogutils.cli.reporting import refused
 from balrogutils.context import Context, Installation
 from balrogutils.errors import BalrogError, ConfigError, InputError
-from balrogutils.graph import Job, check_mode, installation_tiles, jobs, matched_fits, needs, settle
+from balrogutils.graph import (
+    Job,
+    check_mode,
+    installation_tiles,
+    jobs,
+    matched_fits,
+    matched_realizations,
+    needs,
+    settle,
+)
+from balrogutils.resources import Demand, counts_of_run, demand
 from balrogutils.runlock import TOKEN
-from balrogutils.settings.pipeline import Pipeline
+from balrogutils.settings.pipeline import TEMPORARY, Pipeline
+from balrogutils.upkeep.future import settle_future
 from balrogutils.upkeep.leftovers import remove_leftovers
 
 __all__ = ["Run", "open_run"]
@@ -38,12 +51,12 @@ balrogutils makes DES-style tiles: name one.
   snakemake --cores 16 tile=DES0239+0216 --config mode=63    the first six blocks only
 
 Mode bits: 1 prep, 2 coadd and catalogue, 4 MEDS, 8 injection, 16 and 32 the same for injected data, 64 SOF,
-128 MOF, 256 metacal, 512 BFD, 1024 matching.
+128 MOF, 256 metacal, 512 BFD, 1024 matching and report.
 Tiles of the embedded archives: {tiles}
 """
 
 # Keys that choose what to make rather than how; a job's command must not change with them.
-_CHOICES = frozenset(("tile", "mode", "realizations", "fit_workers"))
+_CHOICES = frozenset(("tile", "mode", "realizations", "fit_workers", "keep"))
 
 # Steps of chunks that are checkpoints.
 _CHUNKED = frozenset(("sof", "mof", "mcal", "bfd"))
@@ -63,8 +76,9 @@ _OBEYED_BY = {
     "match_fits": frozenset(("match",)),
 }
 
-# Steps of one band that nothing of the other bands goes into.
+# Steps of one band that nothing of the other bands goes into, and those that see the detection bands besides.
 _ALONE = frozenset(("prep", "coadd", "inject"))
+_DETECTED = frozenset(("catalog", "meds"))
 
 
 class Run:
@@ -94,12 +108,12 @@ class Run:
         self._touched = _tiles_of_targets(words)
         self._kept = {key: _text(value) for key, value in sorted(overrides.items()) if key not in _CHOICES}
         self.fit_workers = self.installation.pipeline.fit_workers
-        # Snakemake sets TMPDIR for every job; it is to be the documented one.
-        self.tmp = str(self.installation.site.tmp)
+        self._releasing: Releasing | None = None
         for tile in self.tiles:
             context = self._context(tile)
             check_mode(context, self.mode)
             settle(context, self.mode)
+            settle_future(context, self.mode)
 
     @cached_property
     def _contexts(self) -> dict[str, Context]:
@@ -129,22 +143,39 @@ class Run:
         # Jobs inherit it, and so know which run they are part of.
         os.environ[TOKEN] = token
         relay_sigterm()
+        delay_interrupts()
+        if set(self.installation.pipeline.keep) != set(TEMPORARY):
+            self._releasing = Releasing(list(self._contexts.values()))
 
-    def options(self, step: str) -> Callable[[Any], str]:
+    def end(self) -> None:
+        """Let go what no step needs any more; Snakemake calls this when a run is over, well or not."""
+        if self._releasing is not None:
+            self._releasing.end()
+
+    def options(self, step: str, band: str | None = None) -> Callable[[Any], str]:
         """Return what gives the options of a step: the user's settings, those it obeys and no others.
 
-        All of one job's settings travel on its command line, so that a job means the same wherever it runs.
+        All of one job's settings travel on its command line, so that a job means the same wherever it runs. Of the
+        bands it gets those that go into it, whoever named them: a band that is added is no change of the others.
         """
 
         def chosen(wildcards: Any) -> str:
             obeyed = {key: value for key, value in self._kept.items() if step in _OBEYED_BY.get(key, (step,))}
-            band = getattr(wildcards, "band", None)
-            if "bands" in obeyed and step in _ALONE and band is not None:
-                # Another band of the tile, added later, is no change of this one.
-                obeyed["bands"] = band
-            return " ".join(f"--set {shlex.quote(f'{key}={value}')}" for key, value in obeyed.items())
+            bands = self._bands_of(step, wildcards.tile, band or getattr(wildcards, "band", None))
+            if bands:
+                obeyed["bands"] = ",".join(bands)
+            return " ".join(f"--set {shlex.quote(f'{key}={value}')}" for key, value in sorted(obeyed.items()))
 
         return chosen
+
+    def _bands_of(self, step: str, tile: str, band: str | None) -> list[str]:
+        """Return the bands that go into a job, in the campaign's order; none for a job of all of the tile's."""
+        if band is None or band == "all" or (band != "det" and step not in _ALONE | _DETECTED):
+            return []
+        context = self._context(tile)
+        det = set(context.campaign.det) & set(context.bands)
+        chosen = det if band == "det" else {band} | (det if step in _DETECTED else set())
+        return [one for one in context.campaign.bands if one in chosen]
 
     def has(self, *bits: int) -> bool:
         """Return whether the mode has any of these bits."""
@@ -169,7 +200,8 @@ class Run:
 
     def _pattern(self, kind: str, step: str, band: str | None) -> str:
         tree = self.installation.site.tree("@tile@")
-        path = str(tree.manifest(step, band) if kind == "manifest" else tree.log(step, band))
+        files = {"manifest": tree.manifest, "log": tree.log, "page": lambda *_: tree.report}
+        path = str(files[kind](step, band))
         root = str(tree.root)
         inside = (
             path.removeprefix(root)
@@ -189,6 +221,15 @@ class Run:
         """Return the pattern of a step's log."""
         return self._pattern("log", step, band)
 
+    @property
+    def page(self) -> str:
+        """The pattern of a tile's report."""
+        return self._pattern("page", "report", None)
+
+    def matched(self, wildcards: Any) -> str:
+        """Return the option that names the realizations a report is of: a job does not know what else was matched."""
+        return f"--set realizations={','.join(matched_realizations(self._context(wildcards.tile)))}"
+
     def needs(self, step: str, band: str | None = None) -> Callable[[Any], list[Any]]:
         """Return the input function of a step: predecessors' manifests and the configuration files it obeys."""
         # Snakemake is there when it asks; nothing else waits for it.
@@ -203,12 +244,46 @@ class Run:
 
         return inputs
 
+    def connections(self, wildcards: Any) -> int:
+        """Return how many connections to a server of files a job of block 1 opens; the profile limits their sum."""
+        campaign = self._context(wildcards.tile).campaign
+        return campaign.connections if campaign.archive.startswith("http") else 0
+
     def fits(self, wildcards: Any) -> str:
         """Return the option that names the fits a matched catalogue has: a job does not know the mode."""
         if "match_fits" in self._kept:
             return ""
         kinds = matched_fits(self._context(wildcards.tile, _realization(wildcards.where)))
         return f"--set match_fits={','.join(kinds) or 'none'}"
+
+    def resources(self, step: str) -> dict[str, Any]:
+        """Return what a step's jobs ask for, in the words of Snakemake, Slurm's plugin and HTCondor's.
+
+        Memory, time and scratch are functions that Snakemake calls for every job, and again when it tries one again.
+        """
+
+        def asked(wildcards: Any, attempt: int) -> Demand:
+            context = self._context(wildcards.tile, _realization(getattr(wildcards, "where", "")))
+            return demand(step, counts_of_run(context), self.fit_workers).again(attempt)
+
+        def memory(wildcards: Any, attempt: int) -> int:
+            return asked(wildcards, attempt).memory
+
+        def minutes(wildcards: Any, attempt: int) -> int:
+            return asked(wildcards, attempt).minutes
+
+        def scratch(wildcards: Any, attempt: int) -> int:
+            return asked(wildcards, attempt).scratch
+
+        return {
+            # Snakemake sets TMPDIR for every job; it is to be the documented one.
+            "tmpdir": str(self.installation.site.tmp),
+            "mem_mb": memory,
+            "runtime": minutes,
+            "disk_mb": scratch,
+            "htcondor_request_mem_mb": memory,
+            "htcondor_request_disk_mb": scratch,
+        }
 
     @staticmethod
     def realization(wildcards: Any) -> str:
@@ -248,6 +323,9 @@ def _realization(where: str) -> str | None:
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        # A key without a value, --config bands=, is given to jobs without one too.
+        return ""
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
@@ -284,6 +362,20 @@ def relay_sigterm() -> None:
     threading.Thread(target=relay, name="SIGTERM", daemon=True).start()
     # A queue of this kind may be put to in the middle of anything.
     signal.signal(signal.SIGTERM, lambda number, frame: arrived.put((number, frame)))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise KeyboardInterrupt from None
+    threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
+
+
+def delay_interrupts() -> None:
+    """Have Ctrl-C wait until Snakemake's event loop rests: amid it, Snakemake cannot end well."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
 
 
 def open_run(config: Mapping[str, Any], words: list[str] | None = None) -> Run:

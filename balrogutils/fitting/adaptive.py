@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from balrogutils.compiled import njit
 from balrogutils.fitting.flags import FitFlag
 from balrogutils.fitting.moments import NSUM, Moments, unknown
 from balrogutils.fitting.observation import Observation

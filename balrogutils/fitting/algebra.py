@@ -1,13 +1,47 @@
-"""Compiled algebra on Gram matrices: normal equations at any flux, and the best fluxes."""
+"""Compiled algebra on Gram matrices: products of many vectors, normal equations at any flux, and the best fluxes."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from numba import njit
 
-__all__ = ["assemble", "data_power", "linear_fluxes"]
+from balrogutils.compiled import njit
+from balrogutils.fitting.gaussians import dot, times
+
+__all__ = ["add_products", "assemble", "data_power", "linear_fluxes"]
+
+# Rows of the triangle of products that are made at once: more waste what is above it, fewer are slow.
+PANEL = 48
+
+
+@njit(cache=True)
+def add_products(rows, weight, data, chosen, last, few, work, out):
+    """Add weighted inner products of vectors to the lower triangle of a matrix, those with the data to a column.
+
+    One by one, products of hundreds of vectors wait for memory most of the time. Those of matrices do not.
+
+    rows : float64 [nvector * npix], vector after vector; weight, data : float64 [npix]; chosen : int64 [nvector], where
+    the vectors are in `out`, ascending; last : int, the column of the data; few : bool, whether products are made one
+    by one; work : float64 [>= nvector * npix]; out : float64 [> last, > last].
+    """
+    count, n = chosen.shape[0], weight.shape[0]
+    for k in range(count):
+        weighted = work[:n] if few else work[k * n : (k + 1) * n]
+        times(rows[k * n : (k + 1) * n], weight, weighted)
+        out[chosen[k], last] += dot(weighted, data)
+        if few:
+            for other in range(k + 1):
+                out[chosen[k], chosen[other]] += dot(weighted, rows[other * n : (other + 1) * n])
+    if few:
+        return
+    for begin in range(0, count, PANEL):
+        end = min(begin + PANEL, count)
+        left, right = work[begin * n : end * n].reshape(end - begin, n), rows[: end * n].reshape(end, n)
+        part = np.dot(left, right.T)
+        for k in range(begin, end):
+            for other in range(k + 1):
+                out[chosen[k], chosen[other]] += part[k - begin, other]
 
 
 @njit(cache=True)

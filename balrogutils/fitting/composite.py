@@ -46,7 +46,11 @@ class FracdevPrior(Protocol):
     """Prior of the share of the bulge."""
 
     def lnp(self, x: float) -> float:
-        """Return ln p."""
+        """Return ln p but for a constant."""
+        ...
+
+    def row(self, x: float) -> tuple[float, float]:
+        """Return a residual whose square is -2 ln p but for a constant, and its slope."""
         ...
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,17 +16,22 @@ from balrogutils.fitting.fit import Fit
 from balrogutils.fitting.flags import FitFlag
 from balrogutils.fitting.jointprior import JointPrior
 from balrogutils.fitting.kernels import Links
-from balrogutils.fitting.models import Model, composite, model
+from balrogutils.fitting.models import Composite, composite, model
 from balrogutils.fitting.observation import Stack
 from balrogutils.fitting.scene import Scene
+from balrogutils.fitting.shares import FreeShare, beyond, share_errors, share_prior, valley_of, widen
 from balrogutils.fitting.solver import LMOptions
-from balrogutils.fitting.sweeps import fit_together
+from balrogutils.fitting.sweeps import MANY, fit_together
 
 __all__ = ["CompositeScene", "fit_composites", "mix_sources"]
 
 F64 = NDArray[np.float64]
 
+# Shares of several sources are looked for among these, in rounds.
+_SHARES = np.linspace(-1.0, 2.0, 151)
 _SWEEPS = 50
+# Fall of chi^2 below which a fit of many sources that another one begins with has converged.
+_ROUGH = 1.0
 # T of dev over T of exp with the same r50 (M 3.4).
 _LARGER = 3.0245
 
@@ -36,7 +42,7 @@ class CompositeScene(NamedTuple):
     fit: Fit
     exp: Fit
     dev: Fit
-    models: tuple[Model, ...]
+    models: tuple[Composite, ...]
     fracdev: F64
     fracdev_noclip: F64
     fracdev_err: F64
@@ -52,6 +58,20 @@ def _share(cross: float, power: float, prior: FracdevPrior | None) -> float:
         return value if prior is None else value - prior.lnp(share)
 
     return best_share(loss)
+
+
+def _shares(cross: F64, power: F64, prior: FracdevPrior | None) -> F64:
+    """Return the shares of the best mix of several sources, to 0.01."""
+    table = np.zeros(_SHARES.size) if prior is None else np.array([prior.lnp(float(x)) for x in _SHARES])
+    shares = np.full(cross.size, 0.5)
+    for _ in range(_SWEEPS):
+        before = shares.copy()
+        for k in range(cross.size):
+            alone = cross[k] - float(power[k] @ shares) + power[k, k] * shares[k]
+            shares[k] = _SHARES[np.argmin((0.5 * power[k, k] * _SHARES - alone) * _SHARES - table)]
+        if np.array_equal(shares, before):
+            break
+    return shares
 
 
 def _curvature(share: float, prior: FracdevPrior | None) -> float:
@@ -83,7 +103,8 @@ def mix_sources(
     Notes
     -----
     chi^2 is a quadratic function of the shares, whose coefficients are inner products of the models and the data: one
-    pass over the pixels serves all shares. One share after the other is set to its best value until none moves.
+    pass over the pixels serves all shares. Of several sources one share after the other is set to the best value of a
+    grid of 0.02 until none moves: a fit of all of them begins there.
     """
     count, nband = len(exp), data.nband
     both = links._replace(
@@ -109,14 +130,10 @@ def mix_sources(
         cross += change @ (pixels - among @ start)
     if not (np.all(np.isfinite(cross)) and np.all(np.diag(power) >= 0.0)):
         return None
-    shares = np.full(count, 0.5)
-    for _ in range(_SWEEPS):
-        before = shares.copy()
-        for k in range(count):
-            alone = cross[k] - float(power[k] @ shares) + power[k, k] * shares[k]
-            shares[k] = _share(float(alone), float(power[k, k]), prior)
-        if count == 1 or np.abs(shares - before).max() < 1e-5:
-            break
+    if count == 1:
+        shares = np.array([_share(float(cross[0]), float(power[0, 0]), prior)])
+    else:
+        shares = _shares(cross, power, prior)
     hessian = power + np.diag([_curvature(float(share), prior) for share in shares])
     errors = np.full(count, math.nan)
     try:
@@ -136,6 +153,8 @@ def fit_composites(
     fracdev_prior: FracdevPrior | None = None,
     fracdev_range: tuple[float, float] = FRACDEV_RANGE,
     ratio_range: tuple[float, float] = RATIO_RANGE,
+    *,
+    marginalise: bool = True,
 ) -> CompositeScene:
     """Fit exp to all sources of a scene, dev, find fracdev and T_d / T_e, and fit cm with these fixed.
 
@@ -151,23 +170,34 @@ def fit_composites(
         Prior of fracdev.
     fracdev_range, ratio_range : (float, float)
         To which fracdev and T_d / T_e are clipped.
+    marginalise : bool
+        Whether errors hold what those of fracdev add (`widen`).
 
     Returns
     -------
     CompositeScene
         Its fit carries the flags of the step that failed: of exp or dev, GMIX_RANGE_ERROR where no mix is possible, or
         its own.
+
+    Notes
+    -----
+    Beside a neighbour of the other kind the fits of all as exp, or of all as dev, are not what this source would have,
+    and their best mix has a wrong share. All fracdev of several sources are therefore parameters of one more fit, with
+    T_d / T_e fixed, before the last one; where that fails the shares of the mix stay. Of four sources and more the
+    fits of exp and dev, which give that fit its start and T_d / T_e, end some standard errors before their optimum, and
+    a last step nearer to it.
     """
     count = len(priors)
     shape = (count, 5 + data.nband)
 
-    exp = fit_together(data, links, [model("exp")] * count, priors, starts, options)
+    rough = options if count < MANY else replace(options, enough=_ROUGH)
+    exp = fit_together(data, links, [model("exp")] * count, priors, starts, rough)
     guesses = list(starts)
     if not exp.flags:
         larger = exp.pars.reshape(shape).copy()
         larger[:, 4] *= _LARGER
         guesses.insert(0, larger.ravel())
-    dev = fit_together(data, links, [model("dev")] * count, priors, guesses, options)
+    dev = fit_together(data, links, [model("dev")] * count, priors, guesses, rough)
     unknown = np.full(count, math.nan)
 
     def failed(flags: int) -> CompositeScene:
@@ -191,6 +221,52 @@ def fit_composites(
         profiles = [composite(float(share), float(ratio)) for share, ratio in zip(shares, ratios, strict=True)]
     except FitError:
         return failed(int(FitFlag.GMIX_RANGE_ERROR))
-    first = ((1.0 - shares[:, None]) * by_exp + shares[:, None] * by_dev).ravel()
-    fit = fit_together(data, links, profiles, priors, [first, *starts], options)
+    first = (1.0 - shares[:, None]) * by_exp + shares[:, None] * by_dev
+    opened, before = None, [exp, dev]
+    if count > 1:
+        opened = _fit_shares(data, links, priors, profiles, first, options, fracdev_prior, fracdev_range)
+    if opened is not None:
+        # Who was held in the fits that this one began with does not matter: it went on from there.
+        first, shares, profiles, before = opened[0], opened[1], opened[2], [opened[3]]
+    fit = fit_together(data, links, profiles, priors, [first.ravel(), *starts], options)
+    held = [one.moving for one in (*before, fit) if one.moving]
+    fit = fit._replace(moving=tuple(any(some) for some in zip(*held, strict=True)))
+    valley = None if fit.flags or (opened is None and not marginalise) else valley_of(data, links, fit, profiles)
+    if valley is not None:
+        if opened is not None:
+            found = beyond(valley, shares, fracdev_prior, fracdev_range)
+        spread = share_errors(valley, found, fracdev_prior)
+        if opened is not None:
+            errors = np.sqrt(np.diag(spread))
+        if marginalise:
+            fit = widen(fit, valley, shares, spread, fracdev_range)
     return CompositeScene(fit, exp, dev, tuple(profiles), shares, found, errors, ratios, sizes)
+
+
+def _fit_shares(
+    data: Stack,
+    links: Links,
+    priors: Sequence[JointPrior | None],
+    profiles: Sequence[Composite],
+    start: F64,
+    options: LMOptions,
+    fracdev_prior: FracdevPrior | None,
+    fracdev_range: tuple[float, float],
+) -> tuple[F64, F64, list[Composite], Fit] | None:
+    """Fit all sources with their shares free; returns parameters without the shares, the shares, the models with
+    these, and the fit; None where there is no such fit."""
+    free = [FreeShare(one) for one in profiles]
+    shares = np.array([one.fracdev for one in profiles])
+    wide = [share_prior(one, fracdev_prior, fracdev_range, data.nband) for one in priors]
+    guess = np.insert(start, 5, shares, axis=1)
+    fit = fit_together(data, links, free, wide, [guess.ravel()], options)
+    if fit.flags:
+        return None
+    pars = fit.pars.reshape(guess.shape)
+    shares, rest = pars[:, 5].copy(), np.delete(pars, 5, axis=1)
+    rest[:, 4] *= [one.growth(float(share)) for one, share in zip(free, shares, strict=True)]
+    try:
+        made = [composite(float(x), one.ratio) for x, one in zip(shares, profiles, strict=True)]
+    except FitError:
+        return None
+    return rest, shares, made, fit

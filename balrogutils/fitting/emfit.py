@@ -6,9 +6,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from balrogutils.compiled import njit
 from balrogutils.fitting.gaussians import (
     EXTRA,
     NTABLE,

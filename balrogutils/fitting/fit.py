@@ -18,8 +18,9 @@ __all__ = ["Fit", "descend", "fit_scene", "unfitted"]
 
 F64 = NDArray[np.float64]
 
-# Steps of all sources together after which each is looked at by itself.
-_STEPS = 10
+# Steps of all sources together after which each is looked at by itself; how often before those that still move are
+# held; what is to move, in standard errors at fixed other parameters.
+_STEPS, _ROUNDS, _MOVING = 10, 3, 1.0
 
 _REASONS = {
     Status.MAXFEV: FitFlag.MAXITER,
@@ -34,8 +35,9 @@ class Fit(NamedTuple):
     flags : `FitFlag` bits; pars, [npar] : in the order of `Scene`; cov0 : inverse normal matrix with prior rows,
     marginalised over all free parameters, 0 for fixed ones; cov : cov0 scaled by the residual variance; chi2per :
     (chi^2 + prior rows) / dof; dof : pixels - free parameters; s2n : of the model, sum d m w / sqrt(sum m^2 w);
-    nfev : evaluations of all tries; s2n_each : s2n of each source with the others taken off. Everything but flags, dof
-    and nfev is not a number where flags are set.
+    nfev : evaluations of all tries; s2n_each : s2n of each source with the others taken off; moving : whether each
+    source was held before its shape converged, empty where none was. Everything but flags, dof and nfev is not a number
+    where flags are set.
     """
 
     flags: int
@@ -47,6 +49,7 @@ class Fit(NamedTuple):
     s2n: float
     nfev: int
     s2n_each: tuple[float, ...] = ()
+    moving: tuple[bool, ...] = ()
 
 
 def _s2n(power: float, cross: float) -> float:
@@ -83,6 +86,8 @@ def fit_scene(
         is the same.
     nearer : callable, optional
         What to do with parameters from which a fit of all sources together takes many steps: it returns better ones.
+        Sources that move without end, those that run along the trail of a star say, are then held in the end, their
+        fluxes free: the others converge, and the cost is bounded.
 
     Returns
     -------
@@ -107,17 +112,26 @@ def fit_scene(
     flags, nfev = int(FitFlag.NO_ATTEMPT), 0
     for start in starts:
         solution = descend(scene, start, limits if nearer is None else few, project=project)
-        used = solution.nfev
+        used, rounds = solution.nfev, 0
+        held = np.zeros(len(scene.models), bool)
         while nearer is not None and solution.status is Status.MAXFEV and used < limits.maxfev:
-            solution = descend(scene, nearer(solution.pars), few, project=project)
-            used += solution.nfev
+            if rounds < _ROUNDS:
+                before = nearer(solution.pars)
+                solution = descend(scene, before, few, project=project)
+            else:
+                before = solution.pars
+                solution = _hold(scene, held, before, few, project=project)
+            used, rounds = used + solution.nfev, rounds + 1
+            if rounds >= _ROUNDS and solution.status is Status.MAXFEV:
+                # Later every round holds the one that moves most, if not more.
+                held |= _moved(scene, before, solution, _MOVING if rounds == _ROUNDS else 0.0)
         nfev += used
         if solution.status is not Status.CONVERGED:
             flags = int(_REASONS[solution.status])
             continue
         result = _result(scene, solution, dof, nfev)
         if not result.flags:
-            return result
+            return result._replace(moving=tuple(held.tolist())) if held.any() else result
         flags = result.flags
     return unfitted(flags, npar, dof, nfev)
 
@@ -134,6 +148,31 @@ def descend(scene: Scene, start: F64, limits: LMOptions, *, project: bool = True
         return _straight(scene, evaluate, start, limits, solved)
     low, high = scene.bounds
     return minimise(evaluate, start, limits, low=low, high=high, solved=solved, noise=scene.noise, cusps=scene.cusps)
+
+
+def _moved(scene: Scene, before: F64, solution: Solution, least: float) -> NDArray[np.bool_]:
+    """Return which sources have a shape that moved by `least`, but for those that moved little beside others."""
+    change = np.abs(solution.pars - before) * np.sqrt(np.maximum(np.diag(solution.normal), 0.0))
+    most = np.array([change[part.start : part.stop - scene.data.nband].max() for part in scene.slices])
+    return np.asarray(most >= max(least, 0.1 * float(most.max())))
+
+
+def _hold(scene: Scene, held: NDArray[np.bool_], start: F64, limits: LMOptions, *, project: bool) -> Solution:
+    """Minimise with the shapes of some sources held; normal matrix and gradient are those of all parameters."""
+    free = scene.free.copy()
+    for part in np.array(scene.slices)[held]:
+        free[part.start : part.stop - scene.data.nband] = False
+    others = Scene(scene.data, scene.models, scene.links, scene.priors, free, scene.accuracy)
+    found = descend(others, start, limits, project=project)
+    if found.status is not Status.CONVERGED:
+        return found
+    pars = found.pars.copy()
+    normal, gradient = np.empty((scene.npar, scene.npar)), np.empty(scene.npar)
+    chi2 = scene.chi2(pars, normal, gradient)
+    chi2 += scene.prior(pars, normal, gradient, stepping=True)
+    if not math.isfinite(chi2):
+        return found._replace(status=Status.NOT_FINITE)
+    return Solution(Status.CONVERGED, pars, chi2, normal, gradient, found.nfev + 1, pars)
 
 
 def _straight(

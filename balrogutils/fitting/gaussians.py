@@ -17,8 +17,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from balrogutils.compiled import njit
 from balrogutils.fitting.lanes import lane_dot
 
 __all__ = [
@@ -154,12 +154,6 @@ def start_rows(gaussian, value, factor, i):
     qrr, qrc, qcc = gaussian[QRR], gaussian[QRC], gaussian[QCC]
     dr = i - gaussian[ROW]
     x = lo - gaussian[COL]
-    if gaussian[FRESH] > 0.0:
-        for j in range(lo, hi):
-            value[j] = gaussian[AMPLITUDE] * math.exp(-0.5 * (qrr * dr * dr + x * (2.0 * qrc * dr + qcc * x)))
-            factor[j] = 0.0
-            x += 1.0
-        return
     e = gaussian[AMPLITUDE] * math.exp(-0.5 * (qrr * dr * dr + x * (2.0 * qrc * dr + qcc * x)))
     r, q = math.exp(-(qrc * dr + qcc * (x + 0.5))), math.exp(-qcc)
     s, t = math.exp(-(qrr * (dr + 0.5) + qrc * x)), math.exp(-qrc)
@@ -206,18 +200,21 @@ def fill_row(table, begin, end, state, side, i, work, mode, nextra, own, inverse
             continue
         found = True
         left, right = int(g[LEFT]), int(g[RIGHT]) + 1
-        if g[FIRST] == i or g[FRESH] > 0.0:
-            start_rows(g, state[2 * k * side : (2 * k + 1) * side], state[(2 * k + 1) * side : (2 * k + 2) * side], i)
-        value, factor = state[2 * k * side + left :], state[(2 * k + 1) * side + left :]
-        out = work[left:]
-        down = g[DOWN]
-        for j in range(right - left):
-            e = value[j]
-            s = factor[j]
-            out[NEAR * STRIDE + j] = e
-            out[FAR * STRIDE + j] = e
-            value[j] = e * s
-            factor[j] = s * down
+        fresh = g[FRESH] > 0.0
+        if not fresh:
+            if g[FIRST] == i:
+                begun = 2 * k * side
+                start_rows(g, state[begun : begun + side], state[begun + side : begun + 2 * side], i)
+            value, factor = state[2 * k * side + left :], state[(2 * k + 1) * side + left :]
+            out = work[left:]
+            down = g[DOWN]
+            for j in range(right - left):
+                e = value[j]
+                s = factor[j]
+                out[NEAR * STRIDE + j] = e
+                out[FAR * STRIDE + j] = e
+                value[j] = e * s
+                factor[j] = s * down
         dr = i - g[ROW]
         qcc = g[QCC]
         b, c = g[QRC] * dr, g[QRR] * dr * dr
@@ -231,6 +228,15 @@ def fill_row(table, begin, end, state, side, i, work, mode, nextra, own, inverse
         hi = min(math.floor(min(middle + half, 1e9)) + 1, right)
         if hi <= lo:
             continue
+        if fresh:
+            # Of a needle only the few columns of each row that it is on.
+            out = work[lo:]
+            x = lo - g[COL]
+            for j in range(hi - lo):
+                e = g[AMPLITUDE] * math.exp(-0.5 * (c + x * (2.0 * b + qcc * x)))
+                out[NEAR * STRIDE + j] = e
+                out[FAR * STRIDE + j] = e
+                x += 1.0
         inner, outer = hi, hi
         if least < bend:
             half = math.sqrt((bend - least) * variance)

@@ -11,9 +11,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from balrogutils.compiled import njit
+from balrogutils.fitting.algebra import add_products
 from balrogutils.fitting.gaussians import (
     EXTRA,
     FIRST,
@@ -28,12 +29,10 @@ from balrogutils.fitting.gaussians import (
     add_slopes,
     clear_rows,
     copy_row,
-    dot,
     fill_row,
     invert_map,
     make_work,
     shape_maps,
-    times,
 )
 
 __all__ = ["MERGE", "Links", "Sources", "capacity", "gram", "images", "source_table"]
@@ -46,6 +45,8 @@ I64 = NDArray[np.int64]
 MERGE = 1e-7
 # Pixels taken together, in whole rows.
 BATCH = 256
+# Sources on a stamp from which on products are those of matrices.
+MANY = 4
 NVECTOR = 6 + MAX_EXTRA
 
 
@@ -223,14 +224,16 @@ def gram(pixels, links, sources, cut, merge, out):
     inverse = np.empty((most_links, 4))
     ends = np.empty(most_links + 1, np.int64)
     mode = np.empty(most_links, np.int64)
-    touched = np.empty(most_links, np.bool_)
+    vectors = np.zeros(most_links + 1, np.int64)
+    lowest, highest = np.empty(most_links, np.int64), np.empty(most_links, np.int64)
     index = np.empty(nvector, np.int64)
     owner = np.empty(nvector, np.int64)
-    rows = np.zeros((1, 1))
+    chosen = np.empty(nvector, np.int64)
+    rows = np.zeros(1)
     small = np.zeros((1, 1))
     weight = np.empty(1)
     data = np.empty(1)
-    product = np.empty(1)
+    weighted = np.empty(1)
     for s in range(pixels.start.shape[0]):
         nlink = links.first[s + 1] - links.first[s]
         nrow, ncol = pixels.nrow[s], pixels.ncol[s]
@@ -260,62 +263,63 @@ def gram(pixels, links, sources, cut, merge, out):
             if ends[k + 1] < 0:
                 return False
             whole = links.offset[link] >= 0
+            lowest[k], highest[k], vectors[k + 1] = nrow, 0, nlocal
             if whole:
-                top, bottom, left, right = 0, nrow, 0, ncol
+                lowest[k], highest[k], left, right = 0, nrow, 0, ncol
             elif ends[k + 1] == ends[k]:
                 continue
             for m in range(ends[k], ends[k + 1]):
-                top, bottom = min(top, int(table[m, FIRST])), max(bottom, int(table[m, LAST]) + 1)
+                lowest[k], highest[k] = min(lowest[k], int(table[m, FIRST])), max(highest[k], int(table[m, LAST]) + 1)
                 left, right = min(left, int(table[m, LEFT])), max(right, int(table[m, RIGHT]) + 1)
+            top, bottom = min(top, lowest[k]), max(bottom, highest[k])
             for m in range(NVECTOR):
                 if sources.vector[source, m] >= 0:
                     index[nlocal] = m
                     owner[nlocal] = k
                     nlocal += 1
+            vectors[k + 1] = nlocal
         if nlocal == 0 or bottom <= top or right <= left:
             continue
         width = right - left
         together = max(1, BATCH // width)
-        if rows.shape[0] < nlocal or rows.shape[1] < together * width:
-            shape = max(rows.shape[0], nlocal), max(rows.shape[1], together * width)
-            rows, small = np.zeros(shape), np.zeros((shape[0], shape[0] + 1))
-            weight, data, product = np.empty(shape[1]), np.empty(shape[1]), np.empty(shape[1])
+        if rows.shape[0] < nlocal * together * width:
+            rows, weighted = np.empty(nlocal * together * width), np.empty(nlocal * together * width)
+        if small.shape[0] < nlocal or weight.shape[0] < together * width:
+            size = max(weight.shape[0], together * width)
+            small = np.zeros((max(small.shape[0], nlocal), max(small.shape[0], nlocal) + 1))
+            weight, data = np.empty(size), np.empty(size)
         small[:nlocal, : nlocal + 1] = 0.0
         for begin in range(top, bottom, together):
             end = min(begin + together, bottom)
             n = (end - begin) * width
+            # Vectors of the sources that are on these rows, one after the other.
+            count = 0
             for k in range(nlink):
-                touched[k] = False
+                if highest[k] <= begin or lowest[k] >= end:
+                    continue
                 link = links.first[s] + k
-                source = links.source[link]
+                nextra = sources.nextra[links.source[link]]
                 for i in range(begin, end):
-                    nextra = sources.nextra[source]
-                    if fill_row(table, ends[k], ends[k + 1], state, side, i, work, mode[k], nextra, 0, inverse[k], cut):
-                        touched[k] = True
-                    at = (i - begin) * width
-                    for m in range(nlocal):
-                        if owner[m] == k:
-                            line = index[m] if index[m] < 6 else index[m] + EXTRA - 6
-                            copy_row(work[line * STRIDE + left : line * STRIDE + right], rows[m, at : at + width])
+                    fill_row(table, ends[k], ends[k + 1], state, side, i, work, mode[k], nextra, 0, inverse[k], cut)
+                    at = count * n + (i - begin) * width
+                    for m in range(vectors[k], vectors[k + 1]):
+                        line = index[m] if index[m] < 6 else index[m] + EXTRA - 6
+                        copy_row(work[line * STRIDE + left : line * STRIDE + right], rows[at : at + width])
+                        if index[m] == 0 and links.offset[link] >= 0:
+                            begin_at = links.offset[link] + i * ncol
+                            for j in range(ncol):
+                                rows[at + j] += links.residual[begin_at + j]
+                        at += n
                     clear_rows(work, left, right, mode[k], nextra)
-                    if links.offset[link] >= 0:
-                        touched[k] = True
-                        begin_at = links.offset[link] + i * ncol
-                        for m in range(nlocal):
-                            if owner[m] == k and index[m] == 0:
-                                for j in range(ncol):
-                                    rows[m, at + j] += links.residual[begin_at + j]
+                for m in range(vectors[k], vectors[k + 1]):
+                    chosen[count] = m
+                    count += 1
             for i in range(begin, end):
                 begin_at = pixels.start[s] + i * ncol + left
                 weight[(i - begin) * width : (i - begin + 1) * width] = pixels.weight[begin_at : begin_at + width]
                 data[(i - begin) * width : (i - begin + 1) * width] = pixels.image[begin_at : begin_at + width]
-            for m in range(nlocal):
-                if touched[owner[m]]:
-                    times(rows[m, :n], weight[:n], product[:n])
-                    small[m, nlocal] += dot(product[:n], data[:n])
-                    for other in range(m + 1):
-                        if touched[owner[other]]:
-                            small[m, other] += dot(product[:n], rows[other, :n])
+            few = nlink < MANY
+            add_products(rows[: count * n], weight[:n], data[:n], chosen[:count], nlocal, few, weighted, small)
         band = pixels.band[s]
         for m in range(nlocal):
             a = sources.vector[links.source[links.first[s] + owner[m]], index[m]]

@@ -21,6 +21,7 @@ __all__ = [
     "Composite",
     "FixedProfile",
     "Model",
+    "Parameter",
     "PointSource",
     "Sersic",
     "composite",

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from balrogutils.compiled import njit
 from balrogutils.errors import FitError
 
 __all__ = ["LocalWCS", "Observation", "PSFStamp", "Stack", "stack"]

@@ -14,10 +14,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
 
+from balrogutils.compiled import njit
 from balrogutils.fitting.fit import Fit, fit_scene
 from balrogutils.fitting.gaussians import WINDOW
 from balrogutils.fitting.jointprior import JointPrior

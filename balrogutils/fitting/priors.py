@@ -26,6 +26,7 @@ __all__ = [
     "ShapePrior",
     "Sinh",
     "TwoSidedErf",
+    "Within",
 ]
 
 F64 = NDArray[np.float64]
@@ -35,16 +36,20 @@ _OUT = (math.nan, math.nan)
 _EVERYWHERE = (-math.inf, math.inf)
 
 
-class Prior(Protocol):
+class Row(Protocol):
+    """What is a row of the problem."""
+
+    def row(self, x: float) -> tuple[float, float]:
+        """Return the residual and its slope at `x`; NaN where the probability is zero."""
+        ...
+
+
+class Prior(Row, Protocol):
     """A prior of one number."""
 
     @property
     def support(self) -> tuple[float, float]:
         """Ends of the range outside which the probability is zero; a fit keeps inside."""
-        ...
-
-    def row(self, x: float) -> tuple[float, float]:
-        """Return the residual and its slope at `x`; NaN where the probability is zero."""
         ...
 
 
@@ -71,6 +76,27 @@ class Flat:
     def row(self, x: float) -> tuple[float, float]:
         """Return (0, 0) inside, NaN outside."""
         return (0.0, 0.0) if self.low <= x <= self.high else _OUT
+
+
+@dataclass(frozen=True)
+class Within:
+    """Another prior, or none, between `low` and `high`; impossible outside."""
+
+    prior: Row | None
+    low: float
+    high: float
+
+    @property
+    def support(self) -> tuple[float, float]:
+        """The two ends, or those of the other prior where they are narrower."""
+        low, high = getattr(self.prior, "support", _EVERYWHERE)
+        return max(low, self.low), min(high, self.high)
+
+    def row(self, x: float) -> tuple[float, float]:
+        """Return the row of the other prior inside, NaN outside."""
+        if not self.low <= x <= self.high:
+            return _OUT
+        return (0.0, 0.0) if self.prior is None else self.prior.row(x)
 
 
 @dataclass(frozen=True)
@@ -115,8 +141,8 @@ class TwoSidedErf:
 
     @property
     def support(self) -> tuple[float, float]:
-        """Everywhere."""
-        return _EVERYWHERE
+        """Five widths beyond the edges, where p is 1e-12; soon after it is no number any more."""
+        return self.low - 5.0 * self.width_low, self.high + 5.0 * self.width_high
 
     def row(self, x: float) -> tuple[float, float]:
         """Return sqrt(-2 ln p), negative on the low side, and its slope."""
@@ -185,11 +211,16 @@ class GaussianMixture:
     means: tuple[float, ...]
     variances: tuple[float, ...]
 
+    @cached_property
+    def _table(self) -> tuple[F64, F64, F64]:
+        """Logarithms of the peaks, means and variances."""
+        weights, means, variances = (np.array(values) for values in (self.weights, self.means, self.variances))
+        return np.log(weights / weights.sum()) - 0.5 * np.log(2.0 * math.pi * variances), means, variances
+
     def _terms(self, x: float) -> tuple[float, float]:
         """Return ln p and its slope."""
-        weights, means, variances = (np.array(values) for values in (self.weights, self.means, self.variances))
-        logs = np.log(weights / weights.sum()) - 0.5 * np.log(2.0 * math.pi * variances)
-        logs -= 0.5 * (x - means) ** 2 / variances
+        peaks, means, variances = self._table
+        logs = peaks - 0.5 * (x - means) ** 2 / variances
         top = float(logs.max())
         shares = np.exp(logs - top)
         total = float(shares.sum())

@@ -6,9 +6,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from balrogutils.compiled import njit
 from balrogutils.errors import ConfigError
 from balrogutils.fitting.emfit import EMOptions, em_mixture
 from balrogutils.fitting.fit import fit_scene

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from balrogutils.compiled import njit
 from balrogutils.errors import FitError
 from balrogutils.fitting.gaussians import MAX_EXTRA, NTABLE, clear_rows, fill_row, invert_map, make_work
 from balrogutils.fitting.kernels import capacity, source_table

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from balrogutils.compiled import njit
 from balrogutils.fitting.gaussians import dot
 
 __all__ = ["Evaluate", "LMOptions", "Solution", "Status", "invert", "judge", "minimise", "propose"]
@@ -27,7 +27,7 @@ DAMPING_MAX = 1e14
 CUSP_START, CUSP_LEAST = 1e-3, 1e-7
 CUSP_STEPS, CUSP_ENOUGH = 60, 1e-5
 NO_CUSPS = (np.zeros(0, np.int64), np.zeros(0))
-# Fall of chi^2 below which a step needs no evaluation.
+# `LMOptions.last` at most where nothing else is said.
 _LAST = 1e-2
 
 
@@ -57,11 +57,20 @@ class LMOptions:
     xtol : float
         Converged when an accepted step is shorter than `xtol` times the parameters, both scaled by their own
         curvature, and predicted to lower chi^2 by less than 1e-2.
+    enough : float, optional
+        Converged when the undamped step is predicted to lower chi^2 by less; that step is taken and not evaluated. Not
+        given, ``sqrt(ftol)``, 1e-2 at most. Fits that another one begins with need no more than some standard errors.
     """
 
     maxfev: int = 2000
     ftol: float = 5e-5
     xtol: float = 5e-5
+    enough: float | None = None
+
+    @property
+    def last(self) -> float:
+        """Fall of chi^2 below which a step needs no evaluation."""
+        return min(math.sqrt(self.ftol), _LAST) if self.enough is None else self.enough
 
 
 class Solution(NamedTuple):
@@ -267,7 +276,7 @@ def minimise(
         small = max(options.ftol * min(chi2, 1.0), noise)
         if fresh:
             predicted = propose_cusps(normal, gradient, scale, 0.0, pars, *cusps, step)
-            if 0.0 <= predicted <= max(min(math.sqrt(options.ftol), _LAST), small) and np.all(np.isfinite(step)):
+            if 0.0 <= predicted <= max(options.last, small) and np.all(np.isfinite(step)):
                 last = np.minimum(np.maximum(pars + step, bottom), top)
                 return Solution(Status.CONVERGED, last, chi2 - predicted, normal, gradient, nfev, pars)
         fresh = False

@@ -19,12 +19,12 @@ from balrogutils.fitting.rendering import model_pixels
 from balrogutils.fitting.scene import Scene
 from balrogutils.fitting.solver import LMOptions
 
-__all__ = ["fit_together", "sweep"]
+__all__ = ["MANY", "fit_together", "sweep"]
 
 F64 = NDArray[np.float64]
 
 # Sources from which on it pays to fit each by itself in between; evaluations of one of these fits.
-_MANY = 4
+MANY = 4
 _STEPS = 15
 
 
@@ -110,7 +110,7 @@ def fit_together(
     sources are therefore swept whenever all together have taken some steps and are not done.
     """
     scene = Scene(data, models, links, priors)
-    if len(models) < _MANY:
+    if len(models) < MANY:
         return fit_scene(scene, starts, options)
 
     def nearer(pars: F64) -> F64:

@@ -45,6 +45,8 @@ class Catalog:
         Right ascension and declination in degrees, where the file has them.
     weight : ndarray of float64, shape (n,), optional
         Rows are chosen in proportion to it; all alike without.
+    tables : tuple of pathlib.Path
+        Tables that a rules file drew them from.
     """
 
     inj_type: str
@@ -56,6 +58,7 @@ class Catalog:
     ids: NDArray[np.int64] | None = None
     sky: NDArray[np.float64] | None = None
     weight: NDArray[np.float64] | None = field(default=None)
+    tables: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.row)
@@ -79,6 +82,7 @@ class Catalog:
             part(self.ids),  # type: ignore[arg-type]
             part(self.sky),  # type: ignore[arg-type]
             part(self.weight),  # type: ignore[arg-type]
+            self.tables,
         )
 
 

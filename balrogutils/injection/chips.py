@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 from balrogutils.errors import InputError, ProductError
 from balrogutils.fitsfile import read_header
 from balrogutils.injection.catalogs import ZERO_POINT
+from balrogutils.settings.drawing import Psf
 from balrogutils.wcs import ImageWCS
 
 __all__ = ["Chip", "Recipe"]
+
+_OF_THE_TILE = Psf(type="DES_PSFEx")
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Chip:
     base, target : pathlib.Path
         Null-weight image of the base run, and the one to write.
     psf_file : pathlib.Path
-        PSFEx model.
+        PSFEx model of the tile.
     magzp : float
         Zero point of the image.
     background : pathlib.Path or None
@@ -157,6 +160,10 @@ class Recipe:
         Noise model of a blank image to inject into, one of `balrogutils.injection.canvas.BLANKS`.
     recenter : bool
         Whether the PSF is moved so that its centroid is at the object's position.
+    psf : Psf
+        Which models; see `balrogutils.injection.chippsf`.
+    base : pathlib.Path
+        Directory that relative names start from.
     """
 
     gsparams: galsim.GSParams
@@ -169,6 +176,8 @@ class Recipe:
     mask_bit: int | None = None
     blank: str | None = None
     recenter: bool = False
+    psf: Psf = _OF_THE_TILE
+    base: Path = Path()
 
 
 def _separation(ra: NDArray[np.float64], dec: NDArray[np.float64], ra0: float, dec0: float) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import galsim
 import numpy as np
@@ -11,16 +11,26 @@ from numpy.typing import NDArray
 
 from balrogutils.errors import InjectionError
 from balrogutils.injection import profiles
-from balrogutils.psf import PSFEx
 from balrogutils.wcs import ImageWCS
 
-__all__ = ["Stamp", "draw", "light", "poisson_noise", "psf_reach", "stamp_half"]
+__all__ = ["PSFModel", "Stamp", "draw", "light", "poisson_noise", "stamp_half"]
 
 # An interpolated PSF sampled at the pixels of one sub-pixel phase sums to 1 within a few parts in a thousand; more says
 # that the model is no PSF.
 _STAR_TOLERANCE = 0.02
 # The noise of a real stamp, and what deconvolution makes of it, has no end; more says that it has outgrown the object.
 _STAMP_TOLERANCE = 0.02
+
+
+class PSFModel(Protocol):
+    """What drawing asks of a PSF: its profile in image pixels of flux 1, the pixel included, and half its side."""
+
+    def profile(self, row: float, col: float) -> galsim.GSObject:
+        """Return it at a zero-offset position."""
+
+    @property
+    def reach(self) -> float:
+        """Half the side in image pixels of a square that holds it."""
 
 
 class Stamp(NamedTuple):
@@ -49,32 +59,27 @@ class Stamp(NamedTuple):
         return (rows, cols), own
 
 
-def psf_reach(psf: PSFEx) -> float:
-    """Return half the side of the PSF model in image pixels, with the three taps that Lanczos interpolation adds."""
-    return (0.5 * psf.masks.shape[-1] + 3.0) * psf.sampling
-
-
-def stamp_half(reach: float, psf: PSFEx, local: galsim.JacobianWCS) -> int:
+def stamp_half(reach: float, psf: PSFModel, local: galsim.JacobianWCS) -> int:
     """Return half the side (side = 2 half + 1) of a stamp that loses at most `profiles.LOST_LIGHT` of the light.
 
     Parameters
     ----------
     reach : float
         `profiles.light_radius` of the object, arcsec.
-    psf : PSFEx
+    psf : PSFModel
         PSF of the chip.
     local : galsim.JacobianWCS
         WCS at the object.
     """
     smallest = np.linalg.svd(local.getMatrix(), compute_uv=False)[-1]
-    return int(np.ceil(reach / smallest + psf_reach(psf))) + 1
+    return int(np.ceil(reach / smallest + psf.reach)) + 1
 
 
 def light(
     profile: galsim.GSObject | None,
     at: tuple[float, float],
     half: int | None,
-    psf: PSFEx,
+    psf: PSFModel,
     gsparams: galsim.GSParams,
     recenter: bool = False,
 ) -> Stamp:
@@ -124,7 +129,7 @@ def draw(
     profile: galsim.GSObject | None,
     at: tuple[float, float],
     half: int,
-    psf: PSFEx,
+    psf: PSFModel,
     wcs: ImageWCS,
     flux: float,
     gsparams: galsim.GSParams,
@@ -142,7 +147,7 @@ def draw(
         Zero-offset (row, col) of the centre on the chip.
     half : int
         From `stamp_half`.
-    psf, wcs : PSFEx, ImageWCS
+    psf, wcs : PSFModel, ImageWCS
         Of the chip.
     flux : float
         Flux in units of the chip.
@@ -163,8 +168,8 @@ def draw(
 
     Notes
     -----
-    PSFEx models include the pixel, so nothing is integrated over pixels again. A star is its interpolated PSF model,
-    normalised to sum 1 as every PSF stamp of the package is; a galaxy is convolved in Fourier space.
+    PSFEx and Piff models include the pixel, so nothing is integrated over pixels again. A star is its interpolated PSF
+    model, normalised to sum 1 as every PSF stamp of the package is; a galaxy is convolved in Fourier space.
     """
     star, side = profile is None, 2 * half + 1
     try:

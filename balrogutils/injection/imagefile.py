@@ -15,12 +15,12 @@ from balrogutils.errors import InjectionError, ProductError
 from balrogutils.fitsfile import checksum
 from balrogutils.injection import audit
 from balrogutils.injection.canvas import Canvas, canvas
+from balrogutils.injection.chippsf import read_psf
 from balrogutils.injection.chips import Chip, Recipe
 from balrogutils.injection.flags import OUTCOME_DTYPE, ChipFlag
 from balrogutils.injection.rendering import Light, candidates, render_all
 from balrogutils.injection.shapes import Shapes
 from balrogutils.products import link_or_copy, writing
-from balrogutils.psf import PSFEx
 
 __all__ = ["inject_chip", "lit"]
 
@@ -62,7 +62,7 @@ def inject_chip(
     ProductError
         When the base image is cut short.
     """
-    psf = PSFEx.read(chip.psf_file)
+    psf = read_psf(chip, recipe)
     _check_whole(chip)
     try:
         if audit.HEADER_KEY in chip.header:

@@ -19,7 +19,7 @@ from balrogutils.randomness import stream
 from balrogutils.settings.injection import Injection
 from balrogutils.settings.sampling import of_input
 
-__all__ = ["Masked", "Places", "place"]
+__all__ = ["Masked", "Places", "object_count", "place"]
 
 log = logging.getLogger(__name__)
 
@@ -210,8 +210,10 @@ def _everywhere(
     out: dict[str, Places] = {}
     grids = 0
     for name, one in chosen.items():
-        if one.counted:
-            count = _count(settings, labels[name], name, box, tile)
+        if one.type == "rules":
+            out[name] = _of_rules(catalogs[name], wcs, shape)
+        elif one.counted:
+            count = object_count(settings, labels[name], name, geometry)
             scatter = positions.uniform if one.type == "uniform" else positions.halton
             out[name] = numbered(scatter(seed, ("position", tile, realization, name), count, box))
         elif one.type == "sahar":
@@ -228,16 +230,33 @@ def _everywhere(
     return out
 
 
-def _count(settings: Injection, label: str, name: str, box: tuple[float, float, float, float], tile: str) -> int:
+def object_count(settings: Injection, label: str, name: str, geometry: Geometry) -> int:
+    """Return how many objects of one kind are asked for.
+
+    Parameters
+    ----------
+    settings : Injection
+        The injection configuration.
+    label, name : str
+        What the configuration and messages call the kind.
+    geometry : Geometry
+        The tile.
+
+    Raises
+    ------
+    InjectionError
+        When there are too many.
+    """
     count = of_input(settings.image.n_objects, label)
     if count is None:
         density = of_input(settings.image.object_density, label)
         assert density is not None  # checked when the settings were read
+        box = (geometry.uramin, geometry.uramax, geometry.udecmin, geometry.udecmax)
         count = round(density * positions.unique_area(*box))
     if count > positions.MAX_OBJECTS:
         raise InjectionError(
             f"{count} positions of {name} are asked for, at most {positions.MAX_OBJECTS} can be",
-            tile=tile,
+            tile=geometry.tilename,
             key="image.n_objects, image.object_density",
             remedy="ask for fewer; the density is per square arcmin",
         )
@@ -275,6 +294,13 @@ def _of_table(file: Path, wcs: Any, shape: tuple[int, int]) -> Places:
             remedy="give ra and dec in degrees, or x and y in pixels of the tile, from 1",
         )
     return Places(np.flatnonzero(good), sky[good])
+
+
+def _of_rules(catalog: Catalog, wcs: Any, shape: tuple[int, int]) -> Places:
+    """Return where a rules file puts its objects; the number of each is that in the file's arrays."""
+    assert catalog.sky is not None  # its reader gives it one
+    good = _on_tile(catalog.sky, wcs, shape, catalog.file.name)
+    return Places(catalog.row[good], catalog.sky[good], np.flatnonzero(good))
 
 
 def _of_catalog(

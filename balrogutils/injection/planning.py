@@ -24,6 +24,7 @@ from balrogutils.injection.placing import Masked, place
 from balrogutils.randomness import stream
 from balrogutils.settings.galsection import LENSING, GalItem
 from balrogutils.settings.injection import Injection
+from balrogutils.settings.sources import RULES_TYPE
 
 if TYPE_CHECKING:
     import galsim
@@ -41,6 +42,9 @@ _MODEL_WIDTH = len("gauss")
 
 # Pixels to the radius that holds 99.5 % of the light; the half-light radius is then good to a hundredth.
 _RADIUS_PIXELS = 128
+
+# Columns of every plan that rules fill and other catalogues do not have.
+_LENSED = ("shear_g1", "shear_g2", "magnification")
 
 _Keys: TypeAlias = tuple[int, tuple[str, ...], NDArray[np.int64], bool]
 
@@ -117,7 +121,7 @@ def make_plan(
     places = place(settings, catalogs, geometry, seed, twin, base, masked)
     added = {f"wavelength_{band}" for band in bands if any(item.chromatic for item in settings.gal.items)}
     added |= {name for one in catalogs.values() for name in one.shape}
-    extra = sorted(added - {*SHAPE_COLUMNS, "r50_arcsec"})
+    extra = sorted(added - {*SHAPE_COLUMNS, "r50_arcsec", *_LENSED})
     width = max(_TYPE_WIDTH, *(len(name) for name in places))
     models = max(_MODEL_WIDTH, len("galsim"), *(len(one.model) for one in catalogs.values()), 0)
     objects = GalSimObjects(settings, base, tile, twin, seed)
@@ -230,14 +234,19 @@ def _radius_of(whole: galsim.GSObject) -> float:
 def _transform(
     rows: NDArray[Any], item: GalItem, settings: Injection, objects: GalSimObjects, bands: Sequence[str], odd: bool
 ) -> None:
-    """Shear, magnify, scale and dim objects as the `gal` item says."""
+    """Shear, magnify, scale and dim objects as the `gal` item says; those of rules come sheared and magnified."""
+    ruled = item.type == RULES_TYPE
+    if ruled and odd:
+        rows["shear_g1"], rows["shear_g2"] = -rows["shear_g1"], -rows["shear_g2"]
     if not any(getattr(item, key) is not None for key in (*LENSING, "ebv", "mag")):
         return
     for row in rows:
         values = objects.values(str(row["inj_type"]), int(row["number"]), tuple(bands))
-        shear = -values["shear"] if odd else values["shear"]
-        row["shear_g1"], row["shear_g2"] = shear.real, shear.imag
-        row["magnification"], row["light_scale"] = values["magnification"], values["light_scale"]
+        row["light_scale"] = values["light_scale"]
+        if not ruled:
+            shear = -values["shear"] if odd else values["shear"]
+            row["shear_g1"], row["shear_g2"] = shear.real, shear.imag
+            row["magnification"] = values["magnification"]
         for band in bands:
             if values["mag"] is not None and not item.chromatic:
                 row[f"flux_{band}"] = 10.0 ** (0.4 * (ZERO_POINT - values["mag"][band]))

@@ -36,7 +36,7 @@ __all__ = ["BAND", "PARTS", "Source"]
 BAND, PARTS = "balrog_band", "balrog_parts"
 """Keys of a configuration being built: the band our pipeline wants, and where objects say which rows they took."""
 
-_TYPES = tuple(name for name in INJ_TYPES if name != "COSMOSGalaxy")
+_TYPES = tuple(name for name in INJ_TYPES if name in READERS and name != "COSMOSGalaxy")
 
 
 class Source:

@@ -23,6 +23,7 @@ __all__ = [
     "half_light_radius",
     "light_radius",
     "profile",
+    "sersics_radius",
 ]
 
 LOST_LIGHT = 1e-4
@@ -209,19 +210,43 @@ def bulge_disk_radius(
 
     Notes
     -----
+    Truncation is left out.
+    """
+    return sersics_radius(
+        np.array([share, 1.0 - share]), np.array([bulge, disk]), np.array([index, np.ones(np.shape(index))])
+    )
+
+
+def sersics_radius(
+    shares: NDArray[np.float64], radii: NDArray[np.float64], indices: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the half-light radius of Sersic profiles together, to a relative accuracy of 1e-9; NaN where one is not.
+
+    Parameters
+    ----------
+    shares, radii, indices : ndarray of float64, shape (components, n)
+        Fractions of the light, circularised half-light radii (0 for a point), Sersic indices.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        In the unit of `radii`.
+
+    Notes
+    -----
     A Sersic profile of index n holds P(2n, b (r / r50)^(1/n)) of its light within r, with b where that is 1/2
-    (Graham & Driver 2005); found by bisection. Truncation is left out.
+    (Graham & Driver 2005); found by bisection.
     """
     from scipy.special import gammainc, gammaincinv
 
-    ok = np.isfinite(share + bulge + index + disk) & (bulge > 0) & (disk > 0) & (index > 0)
-    safe = [np.where(ok, values, 1.0) for values in (share, bulge, index, disk)]
-    share, bulge, index, disk = safe
-    low, high = np.minimum(bulge, disk), np.maximum(bulge, disk)
-    b, b_disk = gammaincinv(2.0 * index, 0.5), gammaincinv(2.0, 0.5)
+    ok = (np.isfinite(shares + radii + indices) & (radii >= 0) & (indices > 0)).all(axis=0)
+    shares, radii, indices = (np.where(ok, values, 1.0) for values in (shares, radii, indices))
+    low, high = radii.min(axis=0), radii.max(axis=0)
+    b = gammaincinv(2.0 * indices, 0.5)
     for _ in range(40):
         r = 0.5 * (low + high)
-        inside = share * gammainc(2.0 * index, b * (r / bulge) ** (1.0 / index))
-        inside += (1.0 - share) * gammainc(2.0, b_disk * r / disk)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            within = gammainc(2.0 * indices, b * (r / radii) ** (1.0 / indices))
+        inside = np.sum(shares * np.where(radii > 0, within, 1.0), axis=0)
         low, high = np.where(inside < 0.5, r, low), np.where(inside < 0.5, high, r)
     return np.where(ok, 0.5 * (low + high), np.nan)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from balrogutils.errors import InjectionError
 from balrogutils.injection import drawing
+from balrogutils.injection.chippsf import ChipPSF, seen_by
 from balrogutils.injection.chips import Chip, Recipe
 from balrogutils.injection.flags import OUTCOME_DTYPE, ChipFlag, sharing
 from balrogutils.injection.shapes import Shapes
-from balrogutils.psf import PSFEx
 from balrogutils.randomness import stream
 
 __all__ = ["Light", "Rendered", "candidates", "render", "render_all"]
@@ -55,7 +55,7 @@ def render(
     shapes: Shapes,
     at: tuple[float, float],
     half: int,
-    psf: PSFEx,
+    psf: ChipPSF,
     recipe: Recipe,
     flux: float,
 ) -> Rendered | None:
@@ -73,7 +73,7 @@ def render(
         Zero-offset (row, col) of the centre.
     half : int
         Half the side of the stamp, from `candidates`.
-    psf : PSFEx
+    psf : ChipPSF
         PSF of the chip.
     recipe : Recipe
         Accuracy, noise, seeds.
@@ -91,8 +91,10 @@ def render(
         When it cannot be drawn.
     """
 
+    own_psf = seen_by(psf, row, recipe)
+
     def drawn(profile: galsim.GSObject | None) -> drawing.Stamp:
-        return drawing.draw(row, profile, at, half, psf, chip.wcs, flux, recipe.gsparams, recipe.recenter)
+        return drawing.draw(row, profile, at, half, own_psf, chip.wcs, flux, recipe.gsparams, recipe.recenter)
 
     stamp = drawn(shapes.profile(row, chip.band))
     where = stamp.overlap(chip.shape)
@@ -117,7 +119,7 @@ def render_all(
     rows: NDArray[Any],
     positions: NDArray[np.float64],
     halves: NDArray[np.int64],
-    psf: PSFEx,
+    psf: ChipPSF,
     recipe: Recipe,
     shapes: Shapes,
     bad: NDArray[np.bool_],
@@ -189,7 +191,7 @@ def _overlapping(rows: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def candidates(
-    chip: Chip, plan: NDArray[Any], reach: NDArray[np.float64], psf: PSFEx
+    chip: Chip, plan: NDArray[Any], reach: NDArray[np.float64], psf: ChipPSF
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
     """Return rows of the plan, zero-offset (row, col) and half stamp sides of the objects that overlap a chip.
 
@@ -201,7 +203,7 @@ def candidates(
         The plan.
     reach : ndarray of float64, shape (n,)
         `profiles.light_radius` of each row, arcsec.
-    psf : PSFEx
+    psf : ChipPSF
         Its PSF.
 
     Raises
@@ -210,7 +212,7 @@ def candidates(
         When the WCS gives no position.
     """
     height, width = chip.shape
-    near = chip.near(plan["ra"], plan["dec"], reach + chip.scale * drawing.psf_reach(psf))
+    near = chip.near(plan["ra"], plan["dec"], reach + chip.scale * psf.reach)
     try:
         positions = np.column_stack(chip.wcs.sky_to_pixel(plan["ra"][near], plan["dec"][near]))
     except galsim.GalSimError as error:

@@ -116,6 +116,8 @@ class Shapes:
         if model == "meds":
             whole = self._meds.profile(int(row["cat_row"]), band, int(row[f"stamp_slot_{band}"]))
             return whole.rotate(float(row["rotation"]) * galsim.degrees).withFlux(1.0)
+        if model == "sersics":
+            return _sersics(row, band).rotate(float(row["rotation"]) * galsim.degrees)
         return table_profile(model, row, self._key(row, "knots"), band)
 
     def _key(self, row: Any, purpose: str) -> int:
@@ -130,7 +132,7 @@ class Shapes:
         if model == "meds":
             return _stretch(row) * float(row["stamp_reach"])
         # What looks different in every band has a reach for each.
-        banded = any(name.startswith(("wavelength_", "parts")) for name in row.dtype.names)
+        banded = any(name.startswith(("wavelength_", "parts", "share_0_")) for name in row.dtype.names)
         bands = plan_bands(row) if banded else ("",)
         reaches = []
         for band in bands:
@@ -177,6 +179,20 @@ def table_profile(model: str, row: Any, seed: int, band: str = "") -> galsim.GSO
     else:
         raise InjectionError(f"unknown model {model!r}", key="model", remedy="make the plan again")
     return whole.shear(g1=float(row["g1"]), g2=float(row["g2"]))
+
+
+def _sersics(row: Any, band: str) -> galsim.GSObject:
+    """Return the components of an object that rules drew, each sheared by its own g1 and g2; points have no size."""
+    parts = []
+    count = sum(name.startswith("sersic_n_") for name in row.dtype.names)
+    for k in range(count):
+        share = float(row[name if (name := f"share_{k}_{band}") in row.dtype.names else f"share_{k}"])
+        if share > 0 and row[f"r50_arcsec_{k}"] > 0:
+            part = _sersic(row[f"sersic_n_{k}"], row[f"r50_arcsec_{k}"], row["truncation"]).withFlux(share)
+            parts.append(part.shear(g1=float(row[f"g1_{k}"]), g2=float(row[f"g2_{k}"])))
+        elif share > 0:
+            parts.append(galsim.DeltaFunction(flux=share))
+    return galsim.Add(parts)
 
 
 def _lensed(row: Any) -> bool:

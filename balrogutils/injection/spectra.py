@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from balrogutils.errors import ConfigError, InputError
 from balrogutils.injection.catalogs import ZERO_POINT
-from balrogutils.settings.spectra import Passband, Spectra
+from balrogutils.settings.spectra import Passband, Spectra, place
 
 __all__ = ["Colours", "colours", "mean_wavelength", "passband", "spectrum", "through"]
 
@@ -80,13 +80,16 @@ def spectrum(section: Spectra, base: Path, name: str) -> galsim.SED:
     InputError
         When it is neither under the checkout nor GalSim's, or no table.
     """
-    path = section.path(base, name)
+    path = section.path(base, name) or Path(galsim.meta_data.share_dir, "SEDs", name)
     try:
-        return galsim.SED(str(path or name), section.wave_type, section.flux_type)
+        # What is no file GalSim would run as a formula.
+        if not path.is_file():
+            raise FileNotFoundError("there is no such file")
+        return galsim.SED(str(path), section.wave_type, section.flux_type)
     except (galsim.GalSimError, ValueError, IndexError, OSError) as error:
         raise InputError(
-            f"the spectrum {name} cannot be used: {error}",
-            file=path,
+            f"the spectrum {name} cannot be used: {str(error).partition(chr(10))[0]}",
+            file=place(base, name),
             key="seds.files",
             remedy="name a file of two columns, wavelength and flux, or one of GalSim's share/SEDs",
         ) from error

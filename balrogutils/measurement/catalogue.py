@@ -23,12 +23,14 @@ __all__ = [
     "model_rows",
     "model_units",
     "unmeasured",
+    "with_band_axis",
 ]
 
 MAGZP = 30.0
 FILL = -9999.0
 FILL_ERROR = 9999.0
 IMAGE_ID = "S49"
+_PER_BAND = ("_flux", "_flux_err", "_flux_s2n", "_mag", "_logsb")
 
 _CM = ("fracdev", "fracdev_noclip", "fracdev_err", "TdByTe", "TdByTe_noclip")
 
@@ -111,6 +113,32 @@ def model_rows(model: str, nband: int, count: int) -> Rows:
     for name in ("flags", "flags_r", "max_flags"):
         rows[f"{model}_{name}"] = FitFlag.NO_ATTEMPT
     return rows
+
+
+def with_band_axis(rows: Rows, nband: int) -> Rows:
+    """Return rows of fits with the axis of bands, which FITS does not keep for one band: a vector of one is a number.
+
+    Parameters
+    ----------
+    rows : structured ndarray, shape (n,)
+        ``model_fits``, as read.
+    nband : int
+        Bands of the fit; with more than one the rows come back as they are.
+    """
+    if nband != 1:
+        return rows
+    per_band = [column[0] for column in common_dtype(1) if len(column) > 2 and column[2] == (1,)]
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(per_band, (1,))
+    for name in rows.dtype.names or ():
+        if name.endswith(_PER_BAND):
+            shapes[name] = (1,)
+        elif name.endswith("_flux_cov"):
+            shapes[name] = (1, 1)
+    old = rows.dtype
+    out = np.empty(len(rows), [(name, old[name].base, shapes.get(name, old[name].shape)) for name in old.names or ()])
+    for name in old.names or ():
+        out[name] = rows[name].reshape(out[name].shape)
+    return out
 
 
 def unmeasured(rows: Rows) -> Rows:

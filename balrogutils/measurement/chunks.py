@@ -7,28 +7,32 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from balrogutils import __version__
+from balrogutils.compiled import compiling
 from balrogutils.errors import FitError, ProductError
 from balrogutils.fitsfile import Table, read_table, table_names, write_tables
-from balrogutils.measurement.catalogue import MAGZP, Rows, epoch_units, model_units
+from balrogutils.measurement.catalogue import MAGZP, Rows, epoch_units, model_units, with_band_axis
 from balrogutils.products import Step, read_manifest, sha256
 from balrogutils.progress import track
 from balrogutils.runlock import die_with_parent
 from balrogutils.settings.fits import FitRun
 
-__all__ = ["Chunk", "Run", "collate", "is_done", "partition", "run_chunk", "run_chunks"]
+__all__ = ["Chunk", "Done", "Run", "collate", "is_done", "partition", "run_chunk", "run_chunks"]
 
 _log = logging.getLogger(__name__)
+
+# Seconds of compiling from which on a process is said to have compiled its kernels, and not a part of them.
+_COMPILED = 1.0
 
 
 class Run(Protocol):
@@ -90,6 +94,13 @@ class Chunk:
         }
 
 
+class Done(NamedTuple):
+    """What became of chunks: how many were there already; CPU seconds of each that had to compile its kernels."""
+
+    reused: int
+    compile_seconds: tuple[float, ...]
+
+
 def partition(count: int, size: int) -> list[tuple[int, int]]:
     """Return the first and last row of each chunk of at most `size` of `count` objects."""
     return [(first, min(first + size, count) - 1) for first in range(0, count, size)]
@@ -138,26 +149,28 @@ def _tables(rows: Mapping[str, Rows], meta: Rows) -> list[Table]:
     return [*(Table(name, one, units.get(name)) for name, one in rows.items()), Table("meta_data", meta)]
 
 
-def run_chunk(chunk: Chunk) -> tuple[int, int]:
+def run_chunk(chunk: Chunk) -> tuple[int, int, float]:
     """Fit one chunk and write its product and manifest.
 
     Returns
     -------
-    (int, int)
-        Objects, and how many of them are flagged.
+    (int, int, float)
+        Objects, how many of them are flagged, and the CPU seconds that went into compiling kernels.
     """
     seeds = {"global_seed": chunk.run.settings.global_seed}
     with Step(chunk.manifest, f"{chunk.run.kind} chunk", about=chunk.about, config=chunk.config, seeds=seeds) as step:
-        rows = chunk.run.fit(chunk.first, chunk.last)
+        with compiling() as watch:
+            rows = chunk.run.fit(chunk.first, chunk.last)
+        step.extra["compile_seconds"] = watch.seconds
         model = rows["model_fits"]
         write_tables(chunk.product, _tables(rows, _meta(chunk)))
         step.wrote(chunk.product)
         flagged = int(np.count_nonzero(model["flags"]))
         step.count(objects=len(model), flagged=flagged)
-    return len(model), flagged
+    return len(model), flagged, watch.seconds
 
 
-def run_chunks(chunks: Sequence[Chunk], workers: int) -> int:
+def run_chunks(chunks: Sequence[Chunk], workers: int) -> Done:
     """Fit every chunk that is not done already.
 
     Parameters
@@ -169,8 +182,8 @@ def run_chunks(chunks: Sequence[Chunk], workers: int) -> int:
 
     Returns
     -------
-    int
-        Chunks reused.
+    Done
+        How many chunks were reused, and what compiling took.
 
     Raises
     ------
@@ -184,13 +197,15 @@ def run_chunks(chunks: Sequence[Chunk], workers: int) -> int:
     if reused:
         _log.info("%d of %d chunks are already there", reused, len(chunks))
     objects = flagged = 0
-    for count, bad in track(_results(todo, workers), "fitting chunks", total=len(todo), unit="chunk"):
+    compiled = []
+    for count, bad, seconds in track(_results(todo, workers), "fitting chunks", total=len(todo), unit="chunk"):
         objects, flagged = objects + count, flagged + bad
+        compiled += [seconds] if seconds > _COMPILED else []
     _log.info("fitted %d objects, %d flagged", objects, flagged)
-    return reused
+    return Done(reused, tuple(compiled))
 
 
-def _results(chunks: Sequence[Chunk], workers: int) -> Iterator[tuple[int, int]]:
+def _results(chunks: Sequence[Chunk], workers: int) -> Iterator[tuple[int, int, float]]:
     if workers <= 1 or len(chunks) <= 1:
         yield from map(run_chunk, chunks)
         return
@@ -199,8 +214,10 @@ def _results(chunks: Sequence[Chunk], workers: int) -> Iterator[tuple[int, int]]
     with ProcessPoolExecutor(
         count, mp_context=get_context("spawn"), initializer=die_with_parent, initargs=(os.getpid(),)
     ) as pool:
-        futures = [pool.submit(run_chunk, chunk) for chunk in chunks]
+        futures: list[Future[tuple[int, int, float]]] = []
         try:
+            # A process can die before the last chunk is handed out, too.
+            futures.extend(pool.submit(run_chunk, chunk) for chunk in chunks)
             for future in as_completed(futures):
                 yield future.result()
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -249,6 +266,7 @@ def collate(chunks: Sequence[Chunk], path: Path, number: NDArray[Any] | None = N
     parts: dict[str, list[Rows]] = {}
     for chunk in chunks:
         rows = _read(chunk.product)
+        rows["model_fits"] = with_band_axis(rows["model_fits"], len(chunk.run.bands))
         wanted = chunk.run.rows(chunk.first, chunk.last)
         if len(rows["model_fits"]) != wanted:
             raise ProductError(

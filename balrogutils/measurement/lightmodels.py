@@ -17,6 +17,7 @@ from balrogutils.fitting.mixture import covariance
 from balrogutils.fitting.mixturekernels import render_table
 from balrogutils.fitting.models import Components, composite, model
 from balrogutils.fitting.observation import LocalWCS
+from balrogutils.measurement.catalogue import with_band_axis
 
 __all__ = ["LightModels"]
 
@@ -39,13 +40,14 @@ class LightModels:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
-        self.rows = read_table(path, "model_fits")
+        rows = read_table(path, "model_fits")
         meta = read_table(path, "meta_data")
         try:
             self.model = _text(meta["model"][0])
             self.bands = tuple(_text(meta["bands"][0]).split(","))
         except ValueError as error:
             raise ProductError("the catalogue does not say its model and bands", file=path) from error
+        self.rows = with_band_axis(rows, len(self.bands))
         self.good = self.rows["flags"] == 0
         self._origin = (float(np.mean(self.rows["ra"])), float(np.mean(self.rows["dec"])))
         # Differences of some arcsec: the cosine of each object's own declination is what counts.

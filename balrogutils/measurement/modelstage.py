@@ -16,6 +16,8 @@ from balrogutils.fitting.galaxy import round_statistics
 from balrogutils.fitting.models import Model, composite, model
 from balrogutils.fitting.observation import Stack, stack
 from balrogutils.fitting.pixelpsf import PSFResiduals, fit_pixelised
+from balrogutils.fitting.scene import single_links
+from balrogutils.fitting.shares import marginalised
 from balrogutils.fitting.solver import LMOptions
 from balrogutils.measurement.catalogue import Rows, magnitude
 from balrogutils.measurement.engine import engine_of
@@ -111,6 +113,9 @@ class ModelStage:
                 made = fit_composite(data, mixtures, self.prior, starts, self.options, *share, residuals)
             else:
                 made = self.engine.fit_composite(data, mixtures, self.prior, starts, self.options, *share)
+            if self.settings.cov_pars.fracdev == "free":
+                # Of whatever engine, and with mixtures alone: what they leave of the PSF changes no error.
+                made = marginalised(data, single_links(data, mixtures), made, *share[:2])
             profile = self.profile if made.fit.flags else composite(made.fracdev, made.ratio)
             return Fitted(made.fit, profile, data, mixtures, made)
         if residuals is not None:

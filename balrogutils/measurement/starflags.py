@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
+from balrogutils.compiled import njit
 from balrogutils.fitting.observation import LocalWCS, Observation
 from balrogutils.masks import MaskBit
 from balrogutils.measurement.target import Coadd

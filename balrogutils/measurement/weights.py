@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from balrogutils.compiled import njit
 from balrogutils.fitting.flags import ImageFlag
 from balrogutils.fitting.observation import Observation
 from balrogutils.fitting.psffit import psf_is_usable

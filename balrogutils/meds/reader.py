@@ -65,7 +65,8 @@ class MEDS(Stamps):
         try:
             self._fits = fitsio.FITS(self.path)
         except (OSError, ValueError) as error:
-            raise ProductError(f"a MEDS file cannot be opened: {error}", file=self.path) from error
+            said = str(error).strip().partition("\n")[0]
+            raise ProductError(f"a MEDS file cannot be opened: {said}", file=self.path) from error
         self._descriptor: int | None = None
         try:
             self._open()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from balrogutils.compiled import njit
 
 __all__ = ["label_nearest", "map_seg", "uberseg_stack"]
 

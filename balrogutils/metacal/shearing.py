@@ -18,8 +18,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from balrogutils.compiled import njit
 
 __all__ = ["CUT", "Lattice", "lattice_lines", "lattice_of", "outward", "shear_stamps"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.fft import irfft2
 
+from balrogutils.compiled import njit
 from balrogutils.errors import ConfigError, FitError, did_you_mean
 from balrogutils.fitting.fourier import fast_size, frequencies, psf_transform
 from balrogutils.fitting.observation import LocalWCS, PSFStamp

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from balrogutils.errors import InputError
 from balrogutils.layout import Site
+from balrogutils.rules.defaults import COSMOS
+from balrogutils.rules.parsing import Parser
 
-__all__ = ["NATIVE", "Known", "Parser", "first_look", "native_parser", "packaged"]
+__all__ = ["NATIVE", "Known", "first_look", "native_parser", "packaged"]
 
 _EXAMPLE = "inputs/decam_galaxy_r_1exp"
 _PACKAGED = {
@@ -18,7 +19,7 @@ _PACKAGED = {
     "image": f"{_EXAMPLE}/example.fits",
     "weight": f"{_EXAMPLE}/example.weight.fits",
     "psf": f"{_EXAMPLE}/example.psf",
-    "catalog": f"{_EXAMPLE}/cosmos.fits",
+    "catalog": COSMOS,
     "pyconfig": "inputs/pyconfig/02_catalogue.py",
     "sexconfig": "etc/image_sex.config",
     "sexparam": "etc/image_sex.param",
@@ -32,22 +33,11 @@ def packaged(name: str) -> Path:
     return Site.from_environment(None).base / _PACKAGED[name]
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors can be logged before the program ends."""
-
-    def error(self, message: str) -> NoReturn:
-        """Refuse the command line.
-
-        Raises
-        ------
-        InputError
-            Always.
-        """
-        raise InputError(f"the arguments are wrong: {message}", remedy=f"see {self.prog} --help")
-
-
 def _file(text: str) -> Path:
-    return Path(text).expanduser().absolute()
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise InputError(f"there is no home directory for {text}", remedy="write the whole path") from error
 
 
 def _native() -> dict[str, list[tuple[tuple[str, ...], dict[str, Any]]]]:
@@ -63,13 +53,21 @@ def _native() -> dict[str, list[tuple[tuple[str, ...], dict[str, Any]]]]:
             (("-ie", "--imageext"), {**number, "default": 0, "help": "its HDU, from 0 on [0]"}),
             (("-w", "--weight"), {**file, "help": "weight map [the file of the image]"}),
             (("-we", "--weightext"), {**number, "help": "its HDU [0; the one after the image in the same file]"}),
-            (("-p", "--psf"), {**file, "help": "PSFEx model; must be given with --image"}),
+            (("-p", "--psf"), {**file, "help": "PSFEx model, or a stamp; must be given with --image"}),
             (("-di", "--detimage"), {**file, "help": "detection image; nothing is drawn into it [the image]"}),
             (("-die", "--detimageext"), {**number, "help": "its HDU [0; that of the image in the same file]"}),
             (("-dw", "--detweight"), {**file, "help": "weight map of the detection image [its file]"}),
             (("-dwe", "--detweightext"), {**number, "help": "its HDU, as --weightext"}),
             (("-dp", "--detpsf"), {**file, "help": "PSFEx model of the detection image [--psf]"}),
             (("-nwr", "--noweightread"), {**flag, "help": "hand the weight file to SExtractor as it is"}),
+            (
+                ("--weighttype",),
+                {
+                    "choices": ["invvar", "var", "rms"],
+                    "default": "invvar",
+                    "help": "what weight maps hold: inverse variance, variance or rms [invvar]",
+                },
+            ),
             (("-x1", "--xmin"), {**number, "default": 1, "help": "first column used, from 1 on [1]"}),
             (("-x2", "--xmax"), {**number, "help": "last column used [the last]"}),
             (("-y1", "--ymin"), {**number, "default": 1, "help": "first row used, from 1 on [1]"}),
@@ -90,6 +88,8 @@ def _native() -> dict[str, list[tuple[tuple[str, ...], dict[str, Any]]]]:
             (("-nse", "--noiseseed"), {**number, "help": "seed of the noise [the clock]"}),
             (("-is", "--indexstart"), {**number, "default": 0, "help": "first balrog_index [0]"}),
             (("-nd", "--nodraw"), {**flag, "help": "draw nothing, write no truth catalogue"}),
+            (("--realizations",), {**number, "default": 1, "help": "runs, each with seeds of its own [1]"}),
+            (("--parquet",), {**flag, "help": "write the truth catalogue as Parquet too"}),
             (("--workers",), {**number, "default": 1, "help": "processes to draw with; changes no product [1]"}),
         ],
         "SExtractor": [

@@ -25,12 +25,10 @@ from balrogutils.randomness import stream
 from balrogutils.rules.sampling import Sample
 from balrogutils.runlock import die_with_parent
 
-__all__ = ["Drawn", "component_fluxes", "draw_all"]
+__all__ = ["Drawn", "draw_all"]
 
 _log = logging.getLogger(__name__)
 
-# Beyond this a magnitude stands for no light (O 1.b, step 9).
-_FAINTEST = 50.0
 # NumPy's Poisson numbers are 64-bit integers.
 _MOST_ELECTRONS = 1e18
 
@@ -65,16 +63,6 @@ class Drawn:
     noiseless: NDArray[np.float64]
     noised: NDArray[np.float64]
     failed: NDArray[np.bool_]
-
-
-def component_fluxes(magnitudes: NDArray[np.float64], zero_point: float) -> NDArray[np.float64]:
-    """Return fluxes in ADU, 10^((ZP - m) / 2.5); 0 where ZP - m is above 50, as for a magnitude of -99."""
-    none = zero_point - magnitudes > _FAINTEST
-    if none.any():
-        _log.warning(
-            "%d magnitudes are so bright that they stand for no light: their flux is 0", np.count_nonzero(none)
-        )
-    return np.where(none, 0.0, 10.0 ** (0.4 * (zero_point - np.where(none, 0.0, magnitudes))))
 
 
 def _profile(one: _Object) -> galsim.GSObject:

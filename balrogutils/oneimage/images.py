@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from balrogutils.errors import ProductError
 from balrogutils.fitsfile import Header, Plane, read_header, read_image, write_images
 from balrogutils.oneimage.inputs import compressed, subsampled
+from balrogutils.oneimage.psfs import is_stamp, read_psf
 from balrogutils.oneimage.tree import Tree
 from balrogutils.products import writing
 from balrogutils.wcs import ImageWCS
@@ -72,6 +73,15 @@ class Frame:
     wcs: ImageWCS | None
 
 
+def _inverse_variance(weight: NDArray[Any], kind: str) -> NDArray[Any]:
+    """Return a weight map as SExtractor is given it; 0 where the variance or rms is none, infinite or not above 0."""
+    if kind == "invvar":
+        return weight
+    variance = weight.astype(np.float64) ** (2 if kind == "rms" else 1)
+    good = np.isfinite(variance) & (weight > 0)
+    return np.divide(1.0, variance, out=np.zeros(variance.shape), where=good).astype(np.float32)
+
+
 def _moved(header: Header, xmin: int, ymin: int) -> Header:
     """Return a header whose pixel (1, 1) was (xmin, ymin)."""
     for key, first in (("CRPIX1", xmin), ("CRPIX2", ymin), ("LTV1", xmin), ("LTV2", ymin)):
@@ -106,6 +116,7 @@ def read_frame(args: Namespace) -> Frame:
     weight = weight_header = None
     if not args.noweightread:
         weight = np.ascontiguousarray(read_image(args.weight, args.weightext)[part])
+        weight = _inverse_variance(weight, args.weighttype)
         weight_header = _moved(read_header(args.weight, args.weightext), args.xmin, args.ymin)
     try:
         wcs = ImageWCS(header)
@@ -150,7 +161,8 @@ def prepare(args: Namespace, tree: Tree, frame: Frame) -> tuple[Places, Places]:
     part = subsampled(args)
     shared = args.weight == args.image and frame.weight is not None
     original, simulated = Place(tree.original, 0), Place(tree.simulated, 0)
-    if part or compressed(args.image, args.imageext) or (shared and compressed(args.image, args.weightext)):
+    turned = args.weighttype != "invvar"
+    if part or compressed(args.image, args.imageext) or (shared and (turned or compressed(args.image, args.weightext))):
         before = Place(tree.original, 1)
         if not args.nonosim:
             write_images(tree.original, [Plane("SCI", frame.pixels, frame.header), *_weight(frame, shared)])
@@ -170,13 +182,22 @@ def prepare(args: Namespace, tree: Tree, frame: Frame) -> tuple[Places, Places]:
     for image, weight in ((original, before), (simulated, after)):
         seen, seen_weight = image, weight
         if (args.detimage, args.detimageext) != (args.image, args.imageext):
-            seen = Place(tree.images / f"{tree.stem}.det.fits", args.detimageext)
-            _link(args.detimage, seen.file)
+            seen = _detection(args.detimage, args.detimageext, tree.images / f"{tree.stem}.det.fits")
         if (args.detweight, args.detweightext) != (args.weight, args.weightext):
-            seen_weight = Place(tree.images / f"{tree.stem}.det.weight.fits", args.detweightext)
-            _link(args.detweight, seen_weight.file)
+            place = tree.images / f"{tree.stem}.det.weight.fits"
+            seen_weight = _detection(args.detweight, args.detweightext, place, args.weighttype)
         found.append(Places(image, weight, seen, seen_weight, tree.psf_model, detection_psf))
     return found[0], found[1]
+
+
+def _detection(file: Path, ext: int, target: Path, kind: str = "invvar") -> Place:
+    """Put an image for detection, or its weight map of some kind, into the output tree: a link where that will do."""
+    if kind == "invvar" and not compressed(file, ext):
+        _link(file, target)
+        return Place(target, ext)
+    pixels = _inverse_variance(read_image(file, ext), kind)
+    write_images(target, [Plane("DET", pixels, read_header(file, ext))])
+    return Place(target, 0)
 
 
 def _weight(frame: Frame, shared: bool) -> list[Plane]:
@@ -185,7 +206,8 @@ def _weight(frame: Frame, shared: bool) -> list[Plane]:
 
 
 def _separate_weight(args: Namespace, tree: Tree, frame: Frame, part: bool) -> Place:
-    if frame.weight is None or not (part or compressed(args.weight, args.weightext)):
+    turned = args.weighttype != "invvar"
+    if frame.weight is None or not (part or turned or compressed(args.weight, args.weightext)):
         _link(args.weight, tree.weight)
         return Place(tree.weight, args.weightext)
     write_images(tree.weight, [Plane("WGT", frame.weight, frame.weight_header)])
@@ -193,7 +215,10 @@ def _separate_weight(args: Namespace, tree: Tree, frame: Frame, part: bool) -> P
 
 
 def _psf(source: Path, target: Path, args: Namespace) -> None:
-    """Link a PSF model, or copy it with the origin of its polynomial moved as the image's is."""
+    """Link a PSF model, or copy it with the origin of its polynomial moved as the image's is; a stamp becomes one."""
+    if is_stamp(source):
+        read_psf(source).write(target)
+        return
     if not subsampled(args):
         _link(source, target)
         return

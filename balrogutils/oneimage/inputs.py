@@ -14,7 +14,7 @@ import fitsio
 
 from balrogutils.errors import InputError, ProductError, ToolError
 from balrogutils.oneimage.arguments import packaged
-from balrogutils.psf import PSFEx
+from balrogutils.oneimage.psfs import read_psf
 from balrogutils.rules.codes import bad_input
 from balrogutils.tools import executable
 
@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 _MISSING = {"image": 101, "weight": 102, "psf": 103, "detimage": 105, "detweight": 106, "detpsf": 103}
 _NUMBER = {"image": 1, "weight": 2, "psf": 3, "detimage": 4, "detweight": 5, "detpsf": 6}
 _DIMENSIONS = 2
+# What a header holds, and what doubles tell apart: balrog_index is one.
+_DIGITS = {"seed": 18, "noiseseed": 18, "indexstart": 15}
 
 
 def resolve(args: Namespace) -> None:
@@ -49,10 +51,17 @@ def resolve(args: Namespace) -> None:
     args.gain = _number(args.gain, header, "gain", 1.0)
     if not args.gain > 0:
         raise InputError(f"the gain is {args.gain:g} e-/ADU", key="--gain", remedy="give a positive number")
-    for name, least in (("ngal", 1), ("workers", 1)):
+    for name, least in (("ngal", 1), ("workers", 1), ("realizations", 1)):
         if getattr(args, name) < least:
             text = f"--{name} is {getattr(args, name)}"
             raise InputError(text, key=f"--{name}", remedy=f"give a whole number from {least} on")
+    for name, digits in _DIGITS.items():
+        if abs(getattr(args, name) or 0) >= 10**digits:
+            text = f"--{name} is {getattr(args, name)}"
+            raise InputError(text, key=f"--{name}", remedy=f"give a whole number of at most {digits} digits")
+    if args.noweightread and args.weighttype != "invvar":
+        text = f"a weight map of {args.weighttype} must be read to be turned into inverse variance"
+        raise InputError(text, key="--weighttype", remedy="leave out --noweightread")
     # Two numbers, and told in args.log.txt and in the header of the truth catalogue.
     clock = time.time_ns()
     args.seed = args.seed if args.seed is not None else clock // 1_000_000_000
@@ -115,10 +124,12 @@ def _check_images(args: Namespace) -> tuple[int, int]:
             raise bad_input(110 + _NUMBER[name], text, "give a FITS file", **where) from error
         if name.endswith("psf"):
             try:
-                PSFEx.read(file)
+                read_psf(file)
             except ProductError as error:
                 text = f"the {_words(name)} is {error.message}"
-                raise bad_input(120 + _NUMBER[name], text, "give a .psf file as PSFEx writes it", **where) from error
+                raise bad_input(
+                    120 + _NUMBER[name], text, "give a .psf file as PSFEx writes it, or a stamp", **where
+                ) from error
             continue
         ext = getattr(args, f"{name}ext")
         if not 0 <= ext < count:

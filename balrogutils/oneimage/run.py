@@ -7,59 +7,28 @@ import shlex
 import shutil
 import time
 from argparse import Namespace
-from pathlib import Path
-
-import numpy as np
+from collections.abc import Sequence
 
 from balrogutils.errors import InputError
 from balrogutils.oneimage import extraction
-from balrogutils.oneimage.arguments import Known, Parser, packaged
-from balrogutils.oneimage.drawing import component_fluxes, draw_all
+from balrogutils.oneimage.arguments import Known, packaged
+from balrogutils.oneimage.drawing import draw_all
 from balrogutils.oneimage.images import prepare, read_frame, write_simulated
 from balrogutils.oneimage.inputs import resolve
+from balrogutils.oneimage.results import Outcome, outcome, write_results
 from balrogutils.oneimage.tree import Tree
 from balrogutils.oneimage.truth import columns, write_association, write_truth
 from balrogutils.products import writing_text
 from balrogutils.psf import PSFEx
-from balrogutils.rules.language import Column, Constant, Function
-from balrogutils.rules.pyconfig import PyConfig
-from balrogutils.rules.sampling import Defaults, Sample, sample
+from balrogutils.randomness import seed32
+from balrogutils.rules.defaults import defaults
+from balrogutils.rules.parsing import Parser
+from balrogutils.rules.pyconfig import PyConfig, for_user
+from balrogutils.rules.sampling import Sample, component_fluxes, sample
 
-__all__ = ["defaults", "run"]
+__all__ = ["run"]
 
 _log = logging.getLogger(__name__)
-
-
-def defaults(args: Namespace) -> Defaults:
-    """Return what parameters without a rule are drawn from (O 1.b, step 8).
-
-    Parameters
-    ----------
-    args : argparse.Namespace
-        Resolved arguments.
-
-    Notes
-    -----
-    Sizes, indices and magnitudes come from the rows of one COSMOS table, drawn jointly.
-    """
-    cosmos, told = packaged("catalog"), "drawn from the COSMOS table of the package"
-    bounds = {"x": (args.xmin, args.xmax), "y": (args.ymin, args.ymax)}
-    rules = {
-        **{name: Function(np.random.uniform, [*ends, args.ngal]) for name, ends in bounds.items()},
-        **{name: Constant(value) for name, value in (("g1", 0.0), ("g2", 0.0), ("magnification", 1.0))},
-        **{"beta": Constant(0.0), "axisratio": Constant(1.0)},
-        "sersicindex": Column(cosmos, 1, "SERSIC_INDEX"),
-        "halflightradius": Column(cosmos, 1, "HALF_LIGHT_RADIUS"),
-        "magnitude": Column(cosmos, 1, "IMAG"),
-    }
-    words = {name: f"uniform from {ends[0]} to {ends[1]} is taken" for name, ends in bounds.items()}
-    words |= {name: f"{rule.value} is taken" for name, rule in rules.items() if isinstance(rule, Constant)}
-    return Defaults(rules, {name: words.get(name, f"it is {told}") for name in rules})
-
-
-def _for_user(args: Namespace) -> Namespace:
-    """Return the arguments as functions of the user's get them: a copy, with names of files as text."""
-    return Namespace(**{key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()})
 
 
 def _parse(known: Known, parser: Parser, argv: list[str]) -> tuple[Namespace, PyConfig]:
@@ -76,17 +45,13 @@ def _parse(known: Known, parser: Parser, argv: list[str]) -> tuple[Namespace, Py
         setattr(args, name, getattr(known, name))
     resolve(args)
     config.seed = args.seed
-    copied = _for_user(args)
-    config.custom_parse_args(copied)
-    for key, value in vars(copied).items():
-        if key not in native:
-            setattr(args, key, value)
+    config.own_arguments(args, native)
     return args, config
 
 
-def _tell(args: Namespace, tree: Tree, argv: list[str]) -> None:
+def _tell(args: Namespace, tree: Tree, argv: list[str], more: Sequence[str] = ()) -> None:
     """Write down what was asked for, and how to ask for the same again."""
-    repeat = ["balrog", "image", *argv, "--seed", str(args.seed), "--noiseseed", str(args.noiseseed)]
+    repeat = ["balrog", "image", *argv, *more, "--seed", str(args.seed), "--noiseseed", str(args.noiseseed)]
     lines = [f"command: {shlex.join(['balrog', 'image', *argv])}", f"the same again: {shlex.join(repeat)}", ""]
     lines += [f"{key}: {value}" for key, value in sorted(vars(args).items())]
     writing_text(tree.args_log, "\n".join(lines) + "\n")
@@ -94,7 +59,7 @@ def _tell(args: Namespace, tree: Tree, argv: list[str]) -> None:
 
 
 def run(known: Known, parser: Parser, argv: list[str]) -> Tree:
-    """Sample, draw and measure.
+    """Sample, draw and measure, once or in several realizations.
 
     Parameters
     ----------
@@ -118,18 +83,44 @@ def run(known: Known, parser: Parser, argv: list[str]) -> Tree:
     began = time.monotonic()
     args, config = _parse(known, parser, argv)
     tree = Tree(args.outdir, args.image, args.psf)
-    tree.make()
+    several = args.realizations > 1
+    tree.make(several=several)
     tree.clear([args.image, args.weight, args.psf, args.detimage, args.detweight, args.detpsf])
     _tell(args, tree, argv)
-    users = _for_user(args)
-    drawn_from = sample(config, users, defaults(args))
+    outcomes = []
+    for number in range(args.realizations):
+        one, own = tree, args
+        if several:
+            one, own = tree.realization(number), _realization(args, number)
+            one.make()
+            _tell(own, one, argv, ["--outdir", str(one.root), "--realizations", "1"])
+        outcomes.append(_one(own, config, one))
+    found = [one for one in outcomes if one is not None]
+    if found:
+        write_results(tree, found)
+    _log.info("done in %.1f s", time.monotonic() - began)
+    return tree
+
+
+def _realization(args: Namespace, number: int) -> Namespace:
+    """Return the arguments of one realization: the first has the seeds that were given, the others their own."""
+    seeds = {name: getattr(args, name) for name in ("seed", "noiseseed")}
+    if number:
+        seeds = {name: seed32(seed, "realization", number) for name, seed in seeds.items()}
+    return Namespace(**{**vars(args), **seeds})
+
+
+def _one(args: Namespace, config: PyConfig, tree: Tree) -> Outcome | None:
+    """Make one realization; return what was found of it, where that can be told."""
+    config.seed = args.seed
+    users = for_user(args)
+    drawn_from = sample(config, users, defaults(args, packaged("catalog")))
     given: dict[str, object] = {}
     config.sextractor_configs(Namespace(**vars(users)), given)
     keywords = extraction.user_keywords(given)
     _log.info("%d objects sampled, components of each: %d", len(drawn_from), drawn_from.profiles)
     _images_and_catalogs(args, tree, drawn_from, keywords)
-    _log.info("done in %.1f s", time.monotonic() - began)
-    return tree
+    return None if args.imageonly or args.nodraw or args.noassoc else outcome(args, tree)
 
 
 def _images_and_catalogs(args: Namespace, tree: Tree, sampled: Sample, keywords: dict[str, str]) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from balrogutils.rules.codes import bad_input
 
-__all__ = ["Tree"]
+__all__ = ["Tree", "alone", "make_directory"]
 
+_REALIZATION = "realization_"
 _PACKED = (".fits.fz", ".fit.fz", ".fits", ".fit", ".fz", ".psf")
 
 
@@ -90,6 +95,30 @@ class Tree:
         """The truth catalogue."""
         return self.catalogs / f"{self.stem}.truthcat.sim.fits"
 
+    @property
+    def truth_parquet(self) -> Path:
+        """The truth catalogue as Parquet."""
+        return self.truth.with_suffix(".parquet")
+
+    @property
+    def results(self) -> Path:
+        """Tables of completeness and of magnitudes, measured and true."""
+        return self.catalogs / f"{self.stem}.results.fits"
+
+    @property
+    def efficiency_plot(self) -> Path:
+        """Plot of the completeness."""
+        return self.catalogs / f"{self.stem}.completeness.svg"
+
+    @property
+    def bias_plot(self) -> Path:
+        """Plot of magnitudes, measured and true."""
+        return self.catalogs / f"{self.stem}.bias.svg"
+
+    def realization(self, number: int) -> Tree:
+        """The tree of one of several realizations."""
+        return Tree(self.root / f"{_REALIZATION}{number}", self.image, self.psf)
+
     def measured(self, run: str) -> Path:
         """SExtractor's catalogue of a run, ``sim`` or ``nosim``."""
         return self.catalogs / f"{self.stem}.measuredcat.{run}.fits"
@@ -121,15 +150,16 @@ class Tree:
         """SExtractor's command lines and what it said."""
         return self.logs / "sex.log.txt"
 
-    def make(self) -> None:
-        """Make the directories.
+    def make(self, *, several: bool = False) -> None:
+        """Make the directories; those of what all realizations have, where there are several.
 
         Raises
         ------
         InputError
             When one cannot be made, or does not take files.
         """
-        for place in (self.root, self.logs, self.images, self.catalogs, self.sexconfig):
+        own = () if several else (self.images, self.sexconfig)
+        for place in (self.root, self.logs, self.catalogs, *own):
             make_directory(place, 201 if place == self.root else 202)
 
     def clear(self, inputs: list[Path]) -> None:
@@ -148,6 +178,10 @@ class Tree:
             self.psf_model,
             self.detection_psf,
             self.truth,
+            self.truth_parquet,
+            self.results,
+            self.efficiency_plot,
+            self.bias_plot,
             self.sex_log,
         ]
         files += [
@@ -159,6 +193,34 @@ class Tree:
                 text = "an input would be written over"
                 raise bad_input(201, text, "choose another --outdir", file=file, key="--outdir")
             file.unlink(missing_ok=True)
+        for place in self.root.glob(f"{_REALIZATION}*"):
+            Tree(place, self.image, self.psf).clear(inputs)
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Keep other runs from an output directory; the kernel lets go when this one ends, however it ends.
+
+    Raises
+    ------
+    InputError
+        When it cannot be made, or another run writes to it.
+    """
+    make_directory(root, 201)
+    descriptor = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # Where directories cannot be locked, as on some file systems of a network, two runs are the user's affair.
+        with suppress(OSError):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                text = "another run writes to the output directory"
+                raise bad_input(
+                    201, text, "wait for it, or give another --outdir", file=root, key="--outdir"
+                ) from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def make_directory(place: Path, code: int) -> None:

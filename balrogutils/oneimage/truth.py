@@ -14,11 +14,15 @@ from balrogutils import __version__
 from balrogutils.fitsfile import Table, write_tables
 from balrogutils.oneimage.drawing import Drawn
 from balrogutils.oneimage.tree import Tree
+from balrogutils.parquetfile import write_parquet
 from balrogutils.products import writing_text
 from balrogutils.rules.attributes import COMPONENT
 from balrogutils.rules.sampling import Sample
 
-__all__ = ["Column", "columns", "write_association", "write_truth"]
+__all__ = ["INDEX", "Column", "columns", "write_association", "write_truth"]
+
+INDEX = 0
+"""Place of ``balrog_index`` in the truth vector."""
 
 _UNITS = {"x": "pix", "y": "pix", "halflightradius": "arcsec", "beta": "deg", "flux": "ADU"}
 
@@ -74,7 +78,19 @@ def write_association(path: Path, vector: Sequence[Column]) -> None:
 
 
 def write_truth(tree: Tree, vector: Sequence[Column], sample: Sample, args: Namespace) -> None:
-    """Write the truth catalogue: the vector, then the user's own columns; the header says how to repeat the run."""
+    """Write the truth catalogue: the vector, then the user's own columns; the header says how to repeat the run.
+
+    Parameters
+    ----------
+    tree : Tree
+        Where it goes; as Parquet too when the arguments ask for it.
+    vector : sequence of Column
+        The truth vector.
+    sample : Sample
+        What was sampled.
+    args : argparse.Namespace
+        Resolved arguments.
+    """
     every = [*vector, *(Column(one.name, one.values, one.unit) for one in sample.extras)]
     rows = np.zeros(len(sample), dtype=[(one.name, one.values.dtype) for one in every])
     for one in every:
@@ -82,4 +98,7 @@ def write_truth(tree: Tree, vector: Sequence[Column], sample: Sample, args: Name
     cards = {"XSTART": args.xmin, "XEND": args.xmax, "YSTART": args.ymin, "YEND": args.ymax, "NSIM": args.ngal}
     cards |= {"ZP": args.zeropoint, "GAIN": args.gain, "SEED": args.seed, "NSEED": args.noiseseed}
     cards |= {"BALROG": __version__}
-    write_tables(tree.truth, [Table("TRUTH", rows, {one.name: one.unit for one in every}, cards)])
+    table = Table("TRUTH", rows, {one.name: one.unit for one in every}, cards)
+    write_tables(tree.truth, [table])
+    if args.parquet:
+        write_parquet(tree.truth_parquet, table)

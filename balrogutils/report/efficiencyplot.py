@@ -70,8 +70,14 @@ def efficiency_figure(
     """
     with styled():
         figure, pairs = panels(len(tables), title, columns=columns)
+        if len(tables) == 1 and not title:
+            # Nothing is written above or below the axes.
+            pairs[0][0].get_gridspec().update(top=0.97, bottom=0.125)
+            for axes in pairs[0]:
+                axes.set_position(axes.get_subplotspec().get_position(figure))
         for (main, strip), (name, table) in zip(pairs, tables.items(), strict=False):
             strip.set_xlabel(label_of(name, table.meta["unit"]))
+            strip.ticklabel_format(axis="x", useOffset=False)
             main.set_ylim(0.0, 1.08)
             main.set_ylabel("fraction detected")
             use = np.asarray(table["injected"]) > 0

@@ -17,17 +17,18 @@ from balrogutils.errors import ProductError
 from balrogutils.fitsfile import read_image
 from balrogutils.products import writing
 
-__all__ = ["Window", "before_after", "busiest_window", "fit_and_rest"]
+__all__ = ["FAINTEST_TOP", "SOFTENING", "Window", "before_after", "busiest_window", "fit_and_rest", "sky_of", "stretch"]
 
 Window = tuple[int, int, int, int]
 """First row, end row, first column, end column; zero-offset, ends not included."""
 
-_SOFTENING = 2.0
-# Sky sigmas at which the stretch saturates at least; brighter where the sources ask for it.
-_FAINTEST_TOP = 15.0
+SOFTENING = 2.0
+"""Sky sigmas at which the stretch turns from linear to logarithmic."""
+FAINTEST_TOP = 15.0
+"""Sky sigmas at which the stretch saturates at least; brighter where the sources ask for it."""
 
 
-def _sky(pixels: NDArray[np.float32], good: NDArray[np.bool_]) -> tuple[float, float]:
+def sky_of(pixels: NDArray[np.float32], good: NDArray[np.bool_]) -> tuple[float, float]:
     """Return the level and robust width (1.4826 MAD) of the good pixels."""
     values = pixels[good].astype(np.float64)
     if values.size == 0:
@@ -37,8 +38,9 @@ def _sky(pixels: NDArray[np.float32], good: NDArray[np.bool_]) -> tuple[float, f
     return level, width if width > 0 else 1.0
 
 
-def _stretch(pixels: NDArray[np.float32], level: float, sigma: float) -> NDArray[np.float64]:
-    return np.arcsinh((pixels.astype(np.float64) - level) / (_SOFTENING * sigma))
+def stretch(pixels: NDArray[np.floating], level: float, sigma: float) -> NDArray[np.float64]:
+    """Return pixels in the stretch of all pictures: arcsinh of their height over the sky."""
+    return np.arcsinh((pixels.astype(np.float64) - level) / (SOFTENING * sigma))
 
 
 def busiest_window(difference: NDArray[np.float32], side: int) -> Window:
@@ -60,14 +62,18 @@ def busiest_window(difference: NDArray[np.float32], side: int) -> Window:
     height, width = min(side, nrow), min(side, ncol)
     changed = difference != 0
     scale = float(np.median(np.abs(difference[changed]))) if changed.any() else 1.0
-    light = np.arcsinh(np.clip(difference.astype(np.float64), 0, None) / scale)
-    total = np.zeros((nrow + 1, ncol + 1))
-    total[1:, 1:] = light.cumsum(axis=0).cumsum(axis=1)
     step = max(side // 4, 1)
     rows = np.unique(np.append(np.arange(0, nrow - height + 1, step), nrow - height))
     cols = np.unique(np.append(np.arange(0, ncol - width + 1, step), ncol - width))
-    low, left = rows[:, None], cols[None, :]
-    inside = total[low + height, left + width] - total[low, left + width] - total[low + height, left] + total[low, left]
+    # Between the edges of windows, a strip at a time: a tile of a survey has 1e8 pixels.
+    above, beside = np.union1d(rows, rows + height), np.union1d(cols, cols + width)
+    total = np.zeros((above.size, beside.size))
+    for k in range(above.size - 1):
+        light = np.arcsinh(np.clip(difference[above[k] : above[k + 1]].astype(np.float64), 0, None) / scale)
+        total[k + 1, 1:] = total[k, 1:] + np.add.reduceat(light.sum(axis=0), beside[:-1]).cumsum()
+    low, high = (np.searchsorted(above, edges)[:, None] for edges in (rows, rows + height))
+    left, right = (np.searchsorted(beside, edges)[None, :] for edges in (cols, cols + width))
+    inside = total[high, right] - total[low, right] - total[high, left] + total[low, left]
     row, col = np.unravel_index(int(np.argmax(inside)), inside.shape)
     return int(rows[row]), int(rows[row]) + height, int(cols[col]), int(cols[col]) + width
 
@@ -123,14 +129,14 @@ def before_after(
     r0, r1, c0, c1 = window or busiest_window(difference, side)
     cut = np.s_[r0:r1, c0:c1]
     base, injected, difference = base[cut], injected[cut], difference[cut]
-    level, sigma = _sky(base, read_image(base_image, "WGT")[cut] > 0)
+    level, sigma = sky_of(base, read_image(base_image, "WGT")[cut] > 0)
     panels = [
-        ("before", _stretch(base, level, sigma)),
-        ("after injection", _stretch(injected, level, sigma)),
-        ("difference", _stretch(difference, 0.0, sigma)),
+        ("before", stretch(base, level, sigma)),
+        ("after injection", stretch(injected, level, sigma)),
+        ("difference", stretch(difference, 0.0, sigma)),
     ]
-    top = max(float(np.percentile(panels[1][1], 99.7)), float(np.arcsinh(_FAINTEST_TOP / _SOFTENING)))
-    low = float(np.arcsinh(-2.5 / _SOFTENING))
+    top = max(float(np.percentile(panels[1][1], 99.7)), float(np.arcsinh(FAINTEST_TOP / SOFTENING)))
+    low = float(np.arcsinh(-2.5 / SOFTENING))
 
     _draw(
         panels,
@@ -158,7 +164,7 @@ def fit_and_rest(
     Parameters
     ----------
     image, weight, model : ndarray, shape (nrow, ncol)
-        Coadd, its weight, and the sum of all fits.
+        Coadd, its weight, 0 where nothing was measured, and the sum of all fits.
     out_png : path-like
         Final name; appears only when whole.
     title : str
@@ -172,15 +178,15 @@ def fit_and_rest(
     """
     r0, r1, c0, c1 = window or busiest_window(model, side)
     cut = np.s_[r0:r1, c0:c1]
-    image, model = image[cut], model[cut]
-    level, sigma = _sky(image, weight[cut] > 0)
+    image, model, there = image[cut], model[cut], weight[cut] > 0
+    level, sigma = sky_of(image, there)
     panels = [
-        ("coadd", _stretch(image, level, sigma)),
-        ("fitted scene", _stretch(model, 0.0, sigma)),
-        ("coadd less scene", _stretch(image - model, level, sigma)),
+        ("coadd", stretch(image, level, sigma)),
+        ("fitted scene", stretch(model, 0.0, sigma)),
+        ("coadd less scene", stretch(np.where(there, image - model, np.float32(level)), level, sigma)),
     ]
-    top = max(float(np.percentile(panels[0][1], 99.7)), float(np.arcsinh(_FAINTEST_TOP / _SOFTENING)))
-    low = float(np.arcsinh(-2.5 / _SOFTENING))
+    top = max(float(np.percentile(panels[0][1], 99.7)), float(np.arcsinh(FAINTEST_TOP / SOFTENING)))
+    low = float(np.arcsinh(-2.5 / SOFTENING))
     _draw(panels, (r0, r1, c0, c1), (low, top), title, out_png, positions)
 
 
@@ -224,9 +230,9 @@ def _draw(
         ticks = [
             tick
             for tick in (-2, 0, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-            if low <= np.arcsinh(tick / _SOFTENING) <= top
+            if low <= np.arcsinh(tick / SOFTENING) <= top
         ]
-        bar.set_ticks([float(np.arcsinh(tick / _SOFTENING)) for tick in ticks], labels=[str(tick) for tick in ticks])
+        bar.set_ticks([float(np.arcsinh(tick / SOFTENING)) for tick in ticks], labels=[str(tick) for tick in ticks])
         bar.set_label("pixel value (sky sigma)")
         bar.outline.set_linewidth(0.6)
         figure.suptitle(title, fontsize=11)

@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from balrogutils.products import writing
@@ -22,6 +23,7 @@ __all__ = [
     "MARKERS",
     "count_strip",
     "label_of",
+    "logarithmic",
     "panels",
     "save_svg",
     "sentence",
@@ -89,12 +91,18 @@ def panels(number: int, title: str, *, columns: int = 2, width: float = 5.2, hei
     """
     columns = min(columns, max(number, 1))
     rows = -(-max(number, 1) // columns)
-    figure = Figure(figsize=(width * columns, height * rows + 0.45), layout="constrained")
+    ratios = {"height_ratios": [4.2, 1.0]}
+    if number <= 1:
+        # Margins that all labels fit into: to fit them to the labels takes as long as all the drawing.
+        figure = Figure(figsize=(width, height + 0.45))
+        top = 0.93 - (0.06 if title else 0.0)
+        margins = {"left": 0.9 / width, "right": 0.955, "bottom": 0.8 / (height + 0.45), "top": top, "hspace": 0.1}
+        pairs = [figure.subplots(2, 1, sharex=True, gridspec_kw=ratios | margins)]
+    else:
+        figure = Figure(figsize=(width * columns, height * rows + 0.45), layout="constrained")
+        parts = np.atleast_2d(figure.subfigures(rows, columns, squeeze=False)).ravel()
+        pairs = [part.subplots(2, 1, sharex=True, gridspec_kw=ratios) for part in parts[:number]]
     figure.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold", color=INK)
-    parts = np.atleast_2d(figure.subfigures(rows, columns, squeeze=False)).ravel()
-    pairs = []
-    for part in parts[: max(number, 1)]:
-        pairs.append(part.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [4.2, 1.0]}))
     return figure, pairs
 
 
@@ -122,6 +130,18 @@ def count_strip(axes: Any, counts: Mapping[str, tuple[F64, F64, F64]], word: str
     axes.set_ylabel(word, fontsize=8.5)
     axes.tick_params(axis="y", labelsize=8.5)
     axes.grid(visible=False)
+
+
+def logarithmic(axis: Any, low: float, top: float) -> None:
+    """Have an x axis from `low` to `top` in logarithms, with as many numbers as have room: decades, 2 and 5 between."""
+    axis.axes.set_xscale("log")
+    shown = "125" if top < 50.0 * low else "1"
+
+    def text(value: float, _: int) -> str:
+        return f"{value:g}" if f"{value:.0e}"[0] in shown else ""
+
+    axis.set_major_formatter(FuncFormatter(text))
+    axis.set_minor_formatter(FuncFormatter(text))
 
 
 def sentence(axes: Any, text: str) -> None:

@@ -37,7 +37,7 @@ _LISTS = {
     "dead_list": "CCDs without any weight in band",
     "not_finite_list": "CCDs with pixels that are no finite numbers in band",
 }
-_KEYS = frozenset(("counts", "started", "ended", "cpu_seconds", "peak_memory_bytes"))
+_KEYS = ("counts", "started", "ended", "cpu_seconds", "peak_memory_bytes")
 
 
 def summarize(context: Context, path: Path) -> dict[str, Any]:
@@ -68,19 +68,22 @@ def summarize(context: Context, path: Path) -> dict[str, Any]:
         groups[job.bit, job.context.realization].append(job)
     blocks, remarks = [], []
     for (bit, realization), members in groups.items():
-        done = [_read(job.manifest) for job in members if job.manifest.is_file()]
+        done = [read_manifest(job.manifest, *_KEYS) for job in members if job.manifest.is_file()]
         if not (done or bit & context.pipeline.mode):
             # Neither made nor asked for.
             continue
         lists = [(manifest, name) for manifest in done for name in _LISTS if manifest["counts"].get(name)]
         remarks += [f"{_LISTS[name]} {one['band']}: {one['counts'][name]}" for one, name in lists]
         adopted = sum(bool(manifest.get("adopted")) for manifest in done)
+        # What injected images differ in from those of the base run is no step of its own.
+        beside = [job.context.tree.differences(job.band or "") for job in members if job.step == "inject"]
+        everything = [*done, *(read_manifest(path, *_KEYS) for path in beside if path.is_file())]
         if adopted:
             remarks.append(
                 f"adopted, made elsewhere: {adopted} of {len(members)} jobs of block {bit} {BLOCK_NAMES[bit]}"
             )
         counts: dict[str, Any] = {}
-        for manifest in done:
+        for manifest in everything:
             for name, value in manifest["counts"].items():
                 # A count that bands share (detections, injections) stands once; text is not summed.
                 if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -88,18 +91,19 @@ def summarize(context: Context, path: Path) -> dict[str, Any]:
         blocks.append(
             {
                 "bit": bit,
-                "name": BLOCK_NAMES[bit],
+                # Of the base run this block makes the report alone.
+                "name": "report" if (bit, realization) == (1024, None) else BLOCK_NAMES[bit],
                 "realization": realization,
                 "jobs_done": len(done),
                 "jobs": len(members),
-                "products": sum(len(manifest["outputs"]) for manifest in done),
+                "products": sum(len(manifest["outputs"]) for manifest in everything),
                 "counts": counts,
                 "started": min((manifest["started"] for manifest in done), default=None),
                 "ended": max((manifest["ended"] for manifest in done), default=None),
                 "wall_seconds": max((m["ended"] for m in done), default=0.0)
                 - min((m["started"] for m in done), default=0.0),
-                "cpu_seconds": sum(manifest["cpu_seconds"] for manifest in done),
-                "peak_memory_bytes": max((manifest["peak_memory_bytes"] for manifest in done), default=0),
+                "cpu_seconds": sum(manifest["cpu_seconds"] for manifest in everything),
+                "peak_memory_bytes": max((manifest["peak_memory_bytes"] for manifest in everything), default=0),
             }
         )
     made = [block for block in blocks if block["jobs_done"]]
@@ -115,6 +119,7 @@ def summarize(context: Context, path: Path) -> dict[str, Any]:
         "matched": [
             str(tree.match.parent) for name in context.realizations if (tree := context.at(name).tree).match.is_file()
         ],
+        "report": str(context.base_tree.report) if context.base_tree.report.is_file() else None,
         "blocks": blocks,
         "remarks": remarks,
         "wall_seconds": max(block["ended"] for block in made) - min(block["started"] for block in made),
@@ -122,16 +127,6 @@ def summarize(context: Context, path: Path) -> dict[str, Any]:
     }
     writing_text(path, json.dumps(result, indent=1) + "\n")
     return result
-
-
-def _read(file: Path) -> dict[str, Any]:
-    manifest = read_manifest(file)
-    if not set(manifest) >= _KEYS:
-        lacking = ", ".join(sorted(_KEYS - set(manifest)))
-        raise ProductError(
-            f"a manifest lacks {lacking}", file=file, remedy="remove it; the next run makes its products anew"
-        )
-    return manifest
 
 
 def _counts(counts: dict[str, dict[str, Any]]) -> str:
@@ -183,6 +178,7 @@ def table(summary: dict[str, Any]) -> str:
     text = tabulate(
         rows, headers=headers, tablefmt="simple", maxcolwidths=[None, None, None, None, None, 50, None, None, None]
     )
-    places = "\n".join(f"Matched catalogue and plots: {place}" for place in summary["matched"])
-    lines = [f"Tile {summary['tile']}", text, *summary["remarks"], places, f"This table as JSON: {summary['summary']}"]
+    places = [f"Matched catalogue and plots: {place}" for place in summary["matched"]]
+    places += [f"Report, to open in a browser: {summary['report']}"] if summary["report"] else []
+    lines = [f"Tile {summary['tile']}", text, *summary["remarks"], *places, f"This table as JSON: {summary['summary']}"]
     return "\n".join(lines)

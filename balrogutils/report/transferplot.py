@@ -18,6 +18,7 @@ from balrogutils.report.style import (
     MARKERS,
     count_strip,
     label_of,
+    logarithmic,
     panels,
     sentence,
     styled,
@@ -129,7 +130,7 @@ def pull_figure(tables: Mapping[str, Mapping[str, Table]], title: str, *, kind: 
                 continue
             x = np.asarray(table["centre"])
             if x[np.isfinite(x)].min() > 0.0:
-                strip.set_xscale("log")
+                logarithmic(strip.xaxis, float(np.min(table["low"])), float(np.max(table["high"])))
             main.axhline(0.0, color=_OF_MEDIAN, linewidth=0.9, linestyle=(0, (5, 3)))
             main.axhline(1.0, color=_OF_WIDTH, linewidth=0.9, linestyle=(0, (5, 3)))
             chi = np.sqrt(np.asarray(table["chi2"]))
@@ -219,7 +220,8 @@ def response_figure(table: Table, title: str) -> Figure:
         axes.margins(x=0.15, y=0.2)
         axes.set_ylabel("response d e / d g")
         axes.set_xlabel(f"element; above: R + RS of {table['objects'][0]} objects")
-        axes.legend(loc="center right")
+        # Between the diagonal elements, which are near 1: those of the middle are near 0.
+        axes.legend(loc="upper center")
     return figure
 
 

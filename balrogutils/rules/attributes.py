@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -190,6 +191,12 @@ class Extra(NamedTuple):
     unit: str | None
 
 
+# What a FITS header holds, and what the truth catalogue has by itself.
+_LABEL = re.compile(r"[!-~]([ -~]{0,48}[!-~])?")
+_PARTS = ("flux", *(name for name in COMPONENT if name != "magnitude"))
+_NATIVE = re.compile(rf"balrog_index|not_drawn|flux_noise(less|d)|{'|'.join(OBJECT)}|({'|'.join(_PARTS)})_\d+")
+
+
 class TruthCat:
     """The user's own columns of the truth catalogue.
 
@@ -223,7 +230,7 @@ class TruthCat:
         Raises
         ------
         ConfigError
-            When the rule is none, or there is no name.
+            When the rule is none, or there is no name that can be.
         """
         if isinstance(rule, References) and len(rule) != 1:
             raise bad_rule(705, f"column {name} would have several dimensions", f"index it: {rule}[0]")
@@ -237,6 +244,12 @@ class TruthCat:
         label = name or (found.col if isinstance(found, Column) else None)
         if label is None:
             raise bad_rule(703, "a column that is not drawn from a catalogue needs a name", "write name='...'")
+        if not (isinstance(label, str) and _LABEL.fullmatch(label) and _LABEL.fullmatch(unit or "a")):
+            text = f"a column cannot be called {label!r}" + (f" with the unit {unit!r}" if unit else "")
+            raise bad_rule(703, text, "use up to 50 plain letters, digits and signs")
+        taken = {one.name.lower() for one in self.extras}
+        if label.lower() in taken or _NATIVE.fullmatch(label.lower()):
+            raise bad_rule(703, f"there is a column {label} already", "give it another name")
         self.__dict__["_extras"].append(Extra(Assigned(found, where_written()), label, fmt, unit))
 
     def __setattr__(self, name: str, value: object) -> NoReturn:

@@ -68,8 +68,6 @@ class Evaluation:
         Number of objects.
     seed : int
         Seed of the run.
-    known : mapping of Reference to ndarray, optional
-        Parameters that have their values.
 
     Notes
     -----
@@ -88,6 +86,11 @@ class Evaluation:
             for file, ext in _tables_of(given.rule if given else None):
                 names[file.resolve(), ext] = file.name
         self._names: dict[tuple[Path, int | str], str] = names
+
+    @property
+    def tables(self) -> list[Path]:
+        """The tables that were drawn from so far."""
+        return list(dict.fromkeys(file for file, _ in self._tables))
 
     def value(self, reference: Reference) -> NDArray[np.float64]:
         """Return the values of one parameter.

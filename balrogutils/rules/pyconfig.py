@@ -8,8 +8,8 @@ import logging
 import sys
 import traceback
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,7 +20,7 @@ from balrogutils.rules.attributes import Rules, Sampled, TruthCat
 from balrogutils.rules.codes import bad_rule
 from balrogutils.rules.evaluation import named_randomness
 
-__all__ = ["PyConfig"]
+__all__ = ["PyConfig", "for_user"]
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +33,11 @@ _WITHOUT = {
 }
 
 
+def for_user(args: Namespace) -> Namespace:
+    """Return the arguments as functions of the user's get them: a copy, with names of files as text."""
+    return Namespace(**{key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()})
+
+
 class PyConfig:
     """A rules file.
 
@@ -40,10 +45,17 @@ class PyConfig:
     ----------
     file : Path
         The file. ``model_class``, the module of the original, can be imported in it.
-    seed : int
-        Seed of the run; the body of every function has a random stream of its own.
     full : bool
         Whether errors quote every line that was being run, not the user's alone.
+    key : str
+        What names the file, for messages.
+    switch : str
+        What makes `full` true, for messages.
+
+    Attributes
+    ----------
+    seed : int
+        Seed of the run; the body of every function has a random stream of its own.
 
     Raises
     ------
@@ -51,11 +63,14 @@ class PyConfig:
         When the file is not there, is no Python, or fails while it is read.
     """
 
-    def __init__(self, file: Path, *, full: bool = False) -> None:
-        self.file, self._full, self.seed = file, full, 0
+    def __init__(
+        self, file: Path, *, full: bool = False, key: str = "--pyconfig", switch: str = "--fulltraceback"
+    ) -> None:
+        self.file, self._full, self._switch, self.seed = file, full, switch, 0
         if not file.is_file():
             text = "the rules file does not exist"
-            raise bad_rule(150, text, "correct --pyconfig", file=file, key="--pyconfig")
+            raise bad_rule(150, text, f"correct {key}", file=file, key=key)
+        self._told: set[str] = set()
         # Under its real path, which is how lines of it are found again in tracebacks.
         self._path = str(file.resolve())
         self._module = self._read()
@@ -78,18 +93,26 @@ class PyConfig:
             where = {"file": self.file, "key": f"line {error.lineno}"}
             detail = f"    {(error.text or '').rstrip()}"
             raise bad_rule(code, f"{what}: {error.msg}", "mend that line", detail=detail, **where) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            if isinstance(error, SystemExit) and not self._left(error):
+                raise
             lines = self._lines(error)
             where = {"file": self.file} | ({"key": f"line {lines[-1].lineno}"} if lines else {})
             text = f"{what}: {type(error).__name__}: {error}"
-            remedy = "mend that line; --fulltraceback shows every line that was being run"
+            remedy = f"mend that line; {self._switch} shows every line that was being run"
             raise bad_rule(code, text, remedy, detail=self._quoted(error), **where) from error
         finally:
-            sys.path.remove(str(Path(self._path).parent))
+            with suppress(ValueError):
+                sys.path.remove(str(Path(self._path).parent))
             if hidden is None:
-                del sys.modules["model_class"]
+                sys.modules.pop("model_class", None)
             else:
                 sys.modules["model_class"] = hidden
+
+    def _left(self, error: SystemExit) -> bool:
+        """Return whether the user's code ends the program, and not a signal that came while it ran."""
+        last = traceback.extract_tb(error.__traceback__)[-1].filename
+        return last == self._path or "_sitebuiltins" in last
 
     def _lines(self, error: BaseException) -> list[traceback.FrameSummary]:
         return [line for line in traceback.extract_tb(error.__traceback__) if line.filename == self._path]
@@ -116,7 +139,7 @@ class PyConfig:
     def _function(self, name: str) -> Callable[..., Any] | None:
         found = getattr(self._module, name, None)
         if found is None and name in _WITHOUT:
-            _log.warning("%s has no function %s: %s", self.file.name, name, _WITHOUT[name])
+            self.warn(f"{self.file.name} has no function {name}: {_WITHOUT[name]}")
         elif found is None:
             _log.info("%s has no function %s", self.file.name, name)
         elif not callable(found):
@@ -130,6 +153,12 @@ class PyConfig:
             with self._running(f"{name} failed", 152), named_randomness(self.seed, "pyconfig", name):
                 function(*arguments)
 
+    def warn(self, text: str) -> None:
+        """Warn of something, once however often the rules are evaluated."""
+        if text not in self._told:
+            self._told.add(text)
+            _log.warning("%s", text)
+
     def custom_args(self, parser: ArgumentParser) -> None:
         """Let the user add arguments to the parser."""
         self._call("CustomArgs", parser)
@@ -137,6 +166,14 @@ class PyConfig:
     def custom_parse_args(self, args: Namespace) -> None:
         """Let the user work on the parsed arguments, in place."""
         self._call("CustomParseArgs", args)
+
+    def own_arguments(self, args: Namespace, native: Collection[str]) -> None:
+        """Let the user work on the parsed arguments; what becomes of the `native` ones is forgotten."""
+        copied = for_user(args)
+        self.custom_parse_args(copied)
+        for key, value in vars(copied).items():
+            if key not in native:
+                setattr(args, key, value)
 
     def simulation_rules(self, args: Namespace, rules: Rules, sampled: Sampled, truth: TruthCat) -> None:
         """Have the rules assigned; the function may take the truth catalogue or leave it."""

@@ -6,6 +6,7 @@ import logging
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from balrogutils.rules.evaluation import Evaluation
 from balrogutils.rules.language import Column, Reference, Rule
 from balrogutils.rules.pyconfig import PyConfig
 
-__all__ = ["Defaults", "ExtraColumn", "Sample", "sample"]
+__all__ = ["Defaults", "ExtraColumn", "Sample", "component_fluxes", "sample"]
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +41,9 @@ _ACCURACY = {
 
 _RENAMED = {"alias_threshold": "folding_threshold"}
 """Names that GalSim 1 had."""
+
+# Beyond this a magnitude stands for no light (O 1.b, step 9).
+_FAINTEST = 50.0
 
 _TYPES = {"D": "f8", "E": "f4", "K": "i8", "J": "i4", "I": "i2", "B": "u1", "L": "?"}
 
@@ -85,6 +89,8 @@ class Sample:
         Keywords of `galsim.GSParams`, by object.
     extras : sequence of ExtraColumn
         The user's columns of the truth catalogue.
+    tables : list of Path
+        The tables that were drawn from.
     """
 
     profiles: int
@@ -92,12 +98,13 @@ class Sample:
     components: Mapping[str, NDArray[np.float64]]
     accuracy: list[dict[str, Any]]
     extras: list[ExtraColumn] = field(default_factory=list)
+    tables: list[Path] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.objects["x"])
 
 
-def sample(config: PyConfig, args: Namespace, defaults: Defaults) -> Sample:
+def sample(config: PyConfig, args: Namespace, defaults: Defaults, *, accuracy: bool = True) -> Sample:
     """Have a rules file assign its rules, and evaluate them.
 
     Parameters
@@ -108,6 +115,8 @@ def sample(config: PyConfig, args: Namespace, defaults: Defaults) -> Sample:
         All arguments; every function gets a copy.
     defaults : Defaults
         For parameters without a rule.
+    accuracy : bool
+        Whether GalSim's accuracy is the file's.
 
     Returns
     -------
@@ -121,22 +130,34 @@ def sample(config: PyConfig, args: Namespace, defaults: Defaults) -> Sample:
     rules, sampled, truth = Rules(args.ngal), Sampled(), TruthCat(args.ngal)
     config.simulation_rules(Namespace(**vars(args)), rules, sampled, truth)
     accuracy_rules = Rules(args.ngal, (*_ACCURACY, *_RENAMED), (), "gsparams")
-    config.galsim_params(Namespace(**vars(args)), accuracy_rules, sampled)
+    if accuracy:
+        config.galsim_params(Namespace(**vars(args)), accuracy_rules, sampled)
     given = {key: one or _default(key, defaults, config) for key, one in rules.assigned().items()}
     with config.evaluating():
         evaluation = Evaluation(given, args.ngal, args.seed)
         values = {key: evaluation.value(key) for key in given}
-        accuracy = _accuracy(evaluation, accuracy_rules, args.ngal)
+        keywords = _accuracy(evaluation, accuracy_rules, args.ngal)
         extras = [_extra(evaluation, one) for one in truth.extras]
     named = {(key.attribute, key.component): value for key, value in values.items()}
     profiles = len(rules.beta)
     components = {name: np.array([named[name, index] for index in range(profiles)]) for name in COMPONENT}
-    return Sample(profiles, {name: named[name, None] for name in OBJECT}, components, accuracy, extras)
+    objects = {name: named[name, None] for name in OBJECT}
+    return Sample(profiles, objects, components, keywords, extras, evaluation.tables)
+
+
+def component_fluxes(magnitudes: NDArray[np.float64], zero_point: float) -> NDArray[np.float64]:
+    """Return fluxes in ADU, 10^((ZP - m) / 2.5); 0 where ZP - m is above 50, as for a magnitude of -99."""
+    none = zero_point - magnitudes > _FAINTEST
+    if none.any():
+        _log.warning(
+            "%d magnitudes are so bright that they stand for no light: their flux is 0", np.count_nonzero(none)
+        )
+    return np.where(none, 0.0, 10.0 ** (0.4 * (zero_point - np.where(none, 0.0, magnitudes))))
 
 
 def _default(key: Reference, defaults: Defaults, config: PyConfig) -> Assigned:
     name = f"rules.{key.attribute}" + (f"[{key.component}]" if key.component is not None else "")
-    _log.warning("%s gives no %s: %s", config.file.name, name, defaults.told[key.attribute])
+    config.warn(f"{config.file.name} gives no {name}: {defaults.told[key.attribute]}")
     return Assigned(defaults.rules[key.attribute], None)
 
 

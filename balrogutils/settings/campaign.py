@@ -37,6 +37,7 @@ class Campaign(Strict):
     det: tuple[_BandName, ...] = pydantic.Field(min_length=1)
     tiles: tuple[_TileName, ...] = ()
     magzp_ref: float = 30.0
+    connections: int = pydantic.Field(default=4, ge=1, le=32)
     max_missing_ccds: int = pydantic.Field(default=10, ge=0)
     desmeds_config: str | None = None
     galsim_config: str | None = None
@@ -54,8 +55,9 @@ class Campaign(Strict):
         for names in (self.bands, self.det):
             if len(set(names)) != len(names):
                 raise ValueError("a band is named twice")
-        if "det" in self.bands:
-            raise ValueError("det is the name of the detection image and cannot be a band")
+        for name, what in (("det", "the detection image"), ("all", "what is of all bands")):
+            if name in self.bands:
+                raise ValueError(f"{name} is the name of {what} and cannot be a band")
         return self
 
 

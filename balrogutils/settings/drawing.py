@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
@@ -42,10 +43,46 @@ class Wcs(Strict):
 
 
 class Psf(Strict):
-    """The PSF is the PSFEx model of the chip; `recenter_psf` moves its centroid to the object's position."""
+    """The PSF of each chip.
 
-    type: Literal["DES_PSFEx"]
+    Attributes
+    ----------
+    type : {"DES_PSFEx", "Piff"}
+        The PSFEx model of the tile, or a Piff model.
+    recenter_psf : bool
+        Move the centroid of the model to the object's position.
+    file_name, dir : str, optional
+        The Piff model of a CCD: ``EXPNUM`` stands for the exposure with eight digits, ``CCDNUM`` for the CCD with two,
+        ``BAND`` for the band; ``*`` and ``?`` in `file_name` for what differs otherwise. A relative `dir` is relative
+        to the checkout.
+    color : float or [band, band], optional
+        One colour for all objects, or the bands whose magnitudes differ by it, where the models depend on one. When
+        not given, the model's name of it says the bands: ``GI_COLOR``.
+    """
+
+    type: Literal["DES_PSFEx", "Piff"]
     recenter_psf: bool = False
+    file_name: str | None = None
+    dir: str = ""
+    color: float | tuple[str, str] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _models(self) -> Psf:
+        if self.type == "DES_PSFEx" and (self.file_name or self.dir or self.color is not None):
+            raise ValueError("file_name, dir and color are for Piff models; the tile's own PSFEx models are used")
+        if self.type == "Piff":
+            named = f"{self.dir}/{self.file_name or ''}"
+            if not self.file_name or "EXPNUM" not in named or "CCDNUM" not in named:
+                raise ValueError("Piff models have one file a CCD: write file_name with EXPNUM and CCDNUM in it")
+        return self
+
+    def of_chip(self, base: Path, band: str, exposure: int, ccd: int) -> tuple[Path, str]:
+        """Return the directory of a CCD's Piff model and the pattern of its name."""
+        words = {"EXPNUM": f"{exposure:08d}", "CCDNUM": f"{ccd:02d}", "BAND": band}
+        directory, name = self.dir, self.file_name or ""
+        for word, value in words.items():
+            directory, name = directory.replace(word, value), name.replace(word, value)
+        return base / directory, name
 
 
 class GSParams(Strict):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import pydantic
 
 from balrogutils.errors import did_you_mean
-from balrogutils.settings.sources import INJ_TYPES
+from balrogutils.settings.sources import INJ_TYPES, RULES_TYPE
 from balrogutils.settings.yamlfile import Strict
 
 __all__ = ["LENSING", "Gal", "GalItem"]
@@ -84,8 +84,8 @@ class GalItem(Strict):
 
     @property
     def sheared(self) -> bool:
-        """Whether objects are sheared."""
-        return self.shear is not None or self.lens is not None
+        """Whether objects are sheared, or may be by their rules."""
+        return self.shear is not None or self.lens is not None or self.type == RULES_TYPE
 
     @pydantic.model_validator(mode="after")
     def _known(self) -> GalItem:
@@ -105,6 +105,8 @@ class GalItem(Strict):
                 raise ValueError(f"an unknown type of object: {did_you_mean(self.type, known)}")
             if self.chromatic:
                 return self._of_spectrum()
+            if any(part.get("type") == RULES_TYPE for part in _parts(extra)):
+                raise ValueError(f"{RULES_TYPE} cannot be a part of {self.type}: make it an item of its own")
             if any(part.get("type") == "COSMOSGalaxy" for part in _parts(extra)):
                 raise ValueError(
                     f"COSMOSGalaxy within {self.type} would be GalSim's own, of one band: make it an item of its own"
@@ -117,6 +119,9 @@ class GalItem(Strict):
         if extra:
             word = next(iter(extra))
             raise ValueError(f"unknown key {word!r} of {self.type}: {did_you_mean(word, _OWN)}")
+        lensed = [key for key in LENSING[:3] if getattr(self, key) is not None]
+        if self.type == RULES_TYPE and lensed:
+            raise ValueError(f"the rules file shears and magnifies: remove {lensed[0]}")
         if self.name or self.mag is not None:
             raise ValueError(f"name and mag belong to GalSim's own types; {self.type} has them from its input")
         return self

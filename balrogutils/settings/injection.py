@@ -15,6 +15,7 @@ from balrogutils.identity import MAX_REALIZATION
 from balrogutils.settings.drawing import Blank, Noise, Psf, Stamp, Wcs
 from balrogutils.settings.galsection import Gal
 from balrogutils.settings.pipeline import MAX_SEED
+from balrogutils.settings.placement import check_placement
 from balrogutils.settings.sampling import EVERY, Avoid, Counts, Densities, Positions, Sampling, of_input
 from balrogutils.settings.sources import INJ_TYPES, Bands, Inputs
 from balrogutils.settings.spectra import Passband
@@ -234,71 +235,11 @@ class Injection(Strict):
             raise ConfigError(
                 "shear_pairs needs a shear", file=path, key="gal", remedy="write shear: {type: G1G2, g1: 0.02, g2: 0}"
             )
-        self._check_positions(path)
+        check_placement(self.inputs, self.positions, self.image.n_objects, self.image.object_density, path)
 
     def positions(self, name: str) -> Positions:
         """Return how the positions of one input are chosen."""
         return of_input(self.image.pos_sampling, name) or Positions()
-
-    def _check_positions(self, path: str | os.PathLike[str]) -> None:
-        key = "image.pos_sampling"
-        chosen = {name: self.positions(name) for name in self.inputs}
-        mixed = {name: one for name, one in chosen.items() if one.type == "MixedGrid"}
-        if mixed:
-            if len(mixed) != len(chosen):
-                raise ConfigError(
-                    "a MixedGrid is shared by all inputs or by none",
-                    file=path,
-                    key=key,
-                    remedy="give every input type: MixedGrid",
-                )
-            for what in ("grid_type", "grid_spacing", "rotate", "offset", "angle_unit"):
-                if len({getattr(one, what) for one in mixed.values() if what in one.model_fields_set}) > 1:
-                    raise ConfigError(
-                        f"the inputs of a MixedGrid give different {what}",
-                        file=path,
-                        key=key,
-                        remedy="give it once, or alike",
-                    )
-            if not any(one.grid_type for one in mixed.values()):
-                raise ConfigError(
-                    "a MixedGrid needs a grid_type", file=path, key=key, remedy="write grid_type: HexGrid or RectGrid"
-                )
-            shares = [one.inj_frac for one in mixed.values()]
-            if len(mixed) > 1 and (None in shares or abs(sum(share or 0.0 for share in shares) - 1.0) > 1e-9):
-                raise ConfigError(
-                    f"inj_frac of the inputs is {shares}, and must sum to 1",
-                    file=path,
-                    key=f"{key}.*.inj_frac",
-                    remedy="mend the shares",
-                )
-        for name, one in chosen.items():
-            self._check_number(name, one, path)
-
-    def _check_number(self, name: str, one: Positions, path: str | os.PathLike[str]) -> None:
-        count, density = of_input(self.image.n_objects, name), of_input(self.image.object_density, name)
-        if one.type == "sahar" and name not in ("des_star_catalog", "star_table"):
-            raise ConfigError(
-                f"sahar positions are those of a star catalogue, and {name} is none",
-                file=path,
-                key="image.pos_sampling",
-                remedy="use another type",
-            )
-        if one.counted and (count is None) == (density is None):
-            raise ConfigError(
-                f"{one.type} positions of {name} need exactly one of n_objects and object_density",
-                file=path,
-                key="image.n_objects",
-                remedy="give one of them, or choose a grid with pos_sampling",
-            )
-        if not one.counted and (count is not None or density is not None):
-            what = "table" if one.type in ("Table", "sahar") else "spacing"
-            raise ConfigError(
-                f"the {what} of the {one.type} sets the number of {name}, and so does n_objects or object_density",
-                file=path,
-                key="image.n_objects",
-                remedy="remove the number, or use uniform positions",
-            )
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar, Literal
 import pydantic
 
 from balrogutils.settings.fits import Fraction
-from balrogutils.settings.sof import METACAL, ModelRun
+from balrogutils.settings.sof import METACAL, ModelCovPars, ModelRun
 from balrogutils.settings.yamlfile import Strict
 
-__all__ = ["Mof", "MofPars", "Neighbours", "Radius"]
+__all__ = ["Mof", "MofCovPars", "MofPars", "Neighbours", "Radius"]
 
 Positive = Annotated[float, pydantic.Field(gt=0)]
 Limits = Annotated[tuple[Annotated[float, pydantic.Field(ge=0)], ...], pydantic.Field(min_length=6)]
@@ -65,6 +65,12 @@ class MofPars(Strict):
         return self
 
 
+class MofCovPars(ModelCovPars):
+    """Errors of groups, which hold what that of fracdev adds unless it is to be taken for known."""
+
+    fracdev: Literal["fixed", "free"] = "free"
+
+
 class Mof(ModelRun):
     """Every key of a run of groups, with the defaults of the shipped file."""
 
@@ -73,8 +79,10 @@ class Mof(ModelRun):
     global_seed: int = pydantic.Field(default=26385, ge=0, lt=2**63)
     strategy: Literal["joint", "turns"] = "joint"
     region: Literal["mof", "cweight-nearest", "weight"] = "mof"
+    largest_T: Positive | None = 1.0
     nbrs: Neighbours = Neighbours()
     mof: MofPars = MofPars()
+    cov_pars: MofCovPars = MofCovPars()
     model_nbrs: Literal[True] = True
     model_nbrs_method: Literal["subtract"] = "subtract"
     make_corrected_meds: Literal[False] = False

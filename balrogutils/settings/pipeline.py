@@ -15,10 +15,16 @@ from balrogutils.layout import FIT_CONFIGS
 from balrogutils.settings.campaign import Campaign
 from balrogutils.settings.yamlfile import Strict, load_yaml, parse
 
-__all__ = ["MAX_SEED", "Pipeline"]
+__all__ = ["DIFFERENCES", "MAX_SEED", "TEMPORARY", "Pipeline"]
 
 MAX_SEED = 2**63 - 1
 """Largest seed: what a FITS header can hold."""
+
+TEMPORARY = {"nullwt": "prep", "injected": "inject"}
+"""Images that can be made again, by the word of ``keep``, with the step that makes them."""
+
+DIFFERENCES = "differences"
+"""Word of ``keep`` for what injected images that are let go differ in from those of the base run."""
 
 
 def _words(value: Any) -> Any:
@@ -69,6 +75,10 @@ class Pipeline(Strict):
     match_fits : tuple of str or None
         Kinds of fits (``sof mof mcal bfd``) that the matched catalogue must have; ``()``, as a word ``none``, for
         SExtractor alone; those of the mode, and those that are there, when None.
+    keep : tuple of str
+        Images to keep when every step that reads them is done (``nullwt injected``); the others are let go then, and
+        made again when a step needs them; ``()``, as a word ``none``, for neither. ``differences`` instead of
+        ``injected`` keeps what injected images differ in from those of the base run, from which they are made again.
     """
 
     tile: tuple[str, ...] = ()
@@ -90,15 +100,16 @@ class Pipeline(Strict):
     match_radius: float = pydantic.Field(default=0.5, gt=0, le=10)
     match_bands: tuple[str, ...] | None = None
     match_fits: tuple[str, ...] | None = None
+    keep: tuple[str, ...] = tuple(TEMPORARY)
 
-    @pydantic.field_validator("tile", "realizations", "bands", "match_bands", "match_fits", mode="before")
+    @pydantic.field_validator("tile", "realizations", "bands", "match_bands", "match_fits", "keep", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return _words(value)
 
-    @pydantic.field_validator("realizations", "match_fits", mode="before")
+    @pydantic.field_validator("realizations", "match_fits", "keep", mode="before")
     @classmethod
-    def _base_alone(cls, value: Any) -> Any:
+    def _none(cls, value: Any) -> Any:
         return () if value == "none" else value
 
     @pydantic.field_validator("realizations")
@@ -119,14 +130,25 @@ class Pipeline(Strict):
                 raise ValueError(f"kinds of fits are {' '.join(FIT_CONFIGS)}, or none, not {name!r}")
         return value
 
-    @pydantic.field_validator("realizations", "bands", "match_bands", "match_fits", mode="before")
+    @pydantic.field_validator("keep")
+    @classmethod
+    def _temporary(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        known = (*TEMPORARY, DIFFERENCES)
+        for name in value:
+            if name not in known:
+                raise ValueError(f"what may be kept is {' '.join(known)}, or none, not {name!r}")
+        if {"injected", DIFFERENCES} <= set(value):
+            raise ValueError("differences are kept of injected images that are not: name one of the two")
+        return value
+
+    @pydantic.field_validator("realizations", "bands", "match_bands", "match_fits", "keep", mode="before")
     @classmethod
     def _something(cls, value: Any) -> Any:
         if isinstance(value, (str, list)) and not _words(value):
             raise ValueError("nothing is named; leave the key out for the default")
         return value
 
-    @pydantic.field_validator("realizations", "bands", "match_bands", "match_fits")
+    @pydantic.field_validator("realizations", "bands", "match_bands", "match_fits", "keep")
     @classmethod
     def _each_once(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if value is not None and len(set(value)) != len(value):

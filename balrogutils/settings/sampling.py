@@ -22,6 +22,7 @@ _KEYS = {
     "uniform": frozenset(),
     "Halton": frozenset(),
     "sahar": frozenset(),
+    "rules": frozenset(),
     "Table": frozenset(("file_name",)),
     "RectGrid": frozenset(("grid_spacing", "rotate", "angle_unit", "offset")),
     "HexGrid": frozenset(("grid_spacing", "rotate", "angle_unit", "offset")),
@@ -36,8 +37,9 @@ class Positions(Strict):
     ----------
     type : str
         ``uniform``: on the sphere in the tile's unique area; ``Halton``: the same with few gaps and clumps (Halton
-        1960, bases 2 and 3, with a random shift); ``sahar``: where the star catalogue has them; ``Table``: from a
-        table; ``RectGrid``, ``HexGrid``, ``MixedGrid``: grids in the tile's pixel frame.
+        1960, bases 2 and 3, with a random shift); ``sahar``: where the star catalogue has them; ``rules``: where the
+        rules file puts them; ``Table``: from a table; ``RectGrid``, ``HexGrid``, ``MixedGrid``: grids in the tile's
+        pixel frame.
     file_name : str, optional
         Table with ``ra`` and ``dec`` in degrees, or ``x`` and ``y`` in pixels of the tile from 1; FITS or CSV.
     grid_type : {"RectGrid", "HexGrid"}, optional
@@ -53,7 +55,7 @@ class Positions(Strict):
         Share of a MixedGrid that this input gets.
     """
 
-    type: Literal["uniform", "Halton", "sahar", "Table", "RectGrid", "HexGrid", "MixedGrid"] = "uniform"
+    type: Literal["uniform", "Halton", "sahar", "rules", "Table", "RectGrid", "HexGrid", "MixedGrid"] = "uniform"
     file_name: str | None = None
     grid_type: GridName | None = None
     grid_spacing: Annotated[float, Field(gt=0)] | None = None
@@ -65,7 +67,7 @@ class Positions(Strict):
     @property
     def counted(self) -> bool:
         """Whether n_objects or object_density says how many positions there are."""
-        return self.type in ("uniform", "Halton")
+        return self.type in ("uniform", "Halton", "rules")
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Positions:

@@ -10,7 +10,7 @@ from balrogutils.settings.fits import FitRun, ModelPars
 from balrogutils.settings.priors import FlatPrior, Priors
 from balrogutils.settings.yamlfile import Strict
 
-__all__ = ["METACAL", "MODELS", "NGMIX_MODELS", "CovPars", "ModelRun", "RoundPars", "Sof"]
+__all__ = ["METACAL", "MODELS", "NGMIX_MODELS", "CovPars", "ModelCovPars", "ModelRun", "RoundPars", "Sof"]
 
 ModelName = Literal[
     "gauss", "turb", "exp", "dev", "cm", "bdf", "bd", "exp_true", "dev_true", "bdf_true", "sersic"
@@ -46,6 +46,13 @@ class CovPars(Strict):
         return value
 
 
+class ModelCovPars(CovPars):
+    """Errors of model fits: those of cm take fracdev for known, as in DES catalogues (``fixed``), or hold what its own
+    error adds (``free``)."""
+
+    fracdev: Literal["fixed", "free"] = "fixed"
+
+
 class RoundPars(Strict):
     """How round statistics are found."""
 
@@ -60,7 +67,7 @@ class ModelRun(FitRun):
     center_psf: Literal[False] = False
     model: ModelName = "cm"
     max_pars: ModelPars = ModelPars()
-    cov_pars: CovPars = CovPars()
+    cov_pars: ModelCovPars = ModelCovPars()
     round_pars: RoundPars = RoundPars()
     priors: Priors = Priors()
 

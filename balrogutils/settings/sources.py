@@ -14,6 +14,7 @@ from balrogutils.settings.yamlfile import Strict
 
 __all__ = [
     "INJ_TYPES",
+    "RULES_TYPE",
     "Bands",
     "CosmosCatalog",
     "DesStarCatalog",
@@ -21,10 +22,14 @@ __all__ = [
     "Inputs",
     "MedsCatalog",
     "NgmixCatalog",
+    "RulesFile",
     "StarTable",
 ]
 
 Bands = str | tuple[str, ...]
+
+RULES_TYPE = "rulesGalaxy"
+"""The `gal` type whose objects, positions included, are drawn by a rules file."""
 
 INJ_TYPES = {
     "ngmixGalaxy": "ngmix_catalog",
@@ -33,6 +38,7 @@ INJ_TYPES = {
     "tableStar": "star_table",
     "COSMOSGalaxy": "cosmos_catalog",
     "MEDSGalaxy": "meds_catalog",
+    RULES_TYPE: "rules",
 }
 """The `gal` types of this package, each with the `input` section it draws from."""
 
@@ -294,6 +300,52 @@ class MedsCatalog(Source):
         return [*(self.of_band(base, tile, band) for band in bands), *([] if table is None else [table])]
 
 
+class RulesFile(Source):
+    """Objects drawn by a rules file, the one that ``balrog image`` takes, in the pixels of the tile.
+
+    Attributes
+    ----------
+    file_name, dir : str
+        The Python file. A relative `dir` is relative to the checkout.
+    args : list
+        The file's own arguments, as on a command line; ``BAND`` and ``TILE`` in a word stand for band and tile. With
+        ``BAND`` the rules are evaluated for each band, and magnitudes may differ.
+    n_step : float, optional
+        Sersic indices are rounded to whole steps, so that GalSim tabulates few profiles.
+    truncation : float, optional
+        Sersic profiles end at this many half-light radii.
+    fulltraceback : bool
+        Errors in the file quote all lines, not its own alone.
+    """
+
+    file_name: str
+    dir: str = ""
+    args: tuple[str | int | float, ...] = ()
+    n_step: Annotated[float, Field(gt=0)] | None = None
+    truncation: Annotated[float, Field(gt=1)] | None = None
+    fulltraceback: bool = False
+
+    @pydantic.model_validator(mode="after")
+    def _rows(self) -> RulesFile:
+        if self.weight is not None:
+            raise ValueError("the rules file says which rows are drawn: remove weight")
+        return self
+
+    def path(self, base: Path, tile: str) -> Path:
+        """Return the rules file."""
+        return place(base, self.dir, self.file_name)
+
+    @property
+    def banded(self) -> bool:
+        """Whether the arguments speak of the band."""
+        return any("BAND" in str(word) for word in self.args)
+
+    def words(self, base: Path, tile: str, band: str) -> list[str]:
+        """Return the arguments as they are parsed for one band."""
+        found = [str(word).replace("BALROG-BASE", str(base)) for word in self.args]
+        return [word.replace("TILE", tile).replace("BAND", band) for word in found]
+
+
 class Inputs(Strict):
     """The `input` section."""
 
@@ -303,3 +355,4 @@ class Inputs(Strict):
     star_table: StarTable | None = None
     cosmos_catalog: CosmosCatalog | None = None
     meds_catalog: MedsCatalog | None = None
+    rules: RulesFile | None = None

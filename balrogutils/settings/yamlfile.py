@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +14,7 @@ import yaml
 
 from balrogutils.errors import ConfigError, did_you_mean
 
-__all__ = ["Strict", "load_yaml", "parse"]
+__all__ = ["Strict", "load_yaml", "parse", "read_value"]
 
 
 class Strict(pydantic.BaseModel):
@@ -37,9 +39,11 @@ class _Twice(Exception):
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
     seen: dict[Any, int] = {}
     for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            # What comes from elsewhere, <<: *name, may be given again: that is what it is for.
+            continue
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, (str, int, float, bool, type(None))):
             raise yaml.constructor.ConstructorError(None, None, "a key must be a plain word", key_node.start_mark)
@@ -50,14 +54,40 @@ def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dic
     return yaml.SafeLoader.construct_mapping(loader, node, deep=deep)
 
 
+def _sequence(loader: _Loader, node: yaml.SequenceNode) -> list[Any]:
+    """Return a list; PyYAML's own way would let it hold itself."""
+    return loader.construct_sequence(node)
+
+
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-# YAML 1.1 reads "on", "off", "yes", "no" as booleans; band "y" and keys such as "no" must stay words.
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_SEQUENCE_TAG, _sequence)
+# YAML 1.1 reads "on", "off", "yes", "no" as booleans, 010 as 8 and 1:30 as 90; band "y" and keys such as "no" must stay
+# words, and a realization 010 is to be refused.
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, rule) for tag, rule in rules if tag != "tag:yaml.org,2002:bool"]
+    first: [(tag, rule) for tag, rule in rules if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:int")]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_INT = re.compile(r"^[-+]?(?:0|[1-9][0-9_]*|0b[01_]+|0x[0-9a-fA-F_]+)$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
 _BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOL, list("tTfF"))
+# How PyYAML's own constructors give up: on a date such as 2020-99-99, and on a tag that does not fit its value, such as
+# !!bool 3, where what they say tells nothing.
+_GIVEN_UP = (ValueError, RecursionError)
+_TAGGED = (AttributeError, KeyError, TypeError)
+
+
+class _Words(_Loader):
+    """Loader of a command line's values: words and numbers stay text."""
+
+
+_Words.yaml_implicit_resolvers = {}
+
+
+@lru_cache(maxsize=64)
+def _read(text: str) -> Any:
+    # A run reads the same files for every tile.
+    return yaml.load(text, Loader=_Loader)
 
 
 def load_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -88,7 +118,7 @@ def load_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
         remedy = "make it a text file that you may read"
         raise ConfigError(f"a configuration file cannot be read: {reason}", file=file, remedy=remedy) from error
     try:
-        data = yaml.load(text, Loader=_Loader)
+        data = copy.deepcopy(_read(text))
     except _Twice as error:
         raise ConfigError(
             f"the key {error.key!r} is given twice, in lines {error.lines[0]} and {error.lines[1]}",
@@ -102,9 +132,11 @@ def load_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
         ) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"YAML error: {error}", file=file, remedy="make it a text file") from error
-    except (ValueError, RecursionError) as error:
-        # PyYAML's own constructors give up like this, for example on a date such as 2020-99-99.
+    except _GIVEN_UP as error:
         raise ConfigError(f"a value cannot be read: {error}", file=file, remedy="give another value") from error
+    except _TAGGED as error:
+        text, remedy = "a value is not what its tag (!!...) says", "remove the tag, or give another value"
+        raise ConfigError(text, file=file, remedy=remedy) from error
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -112,6 +144,35 @@ def load_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
             "a configuration file must hold `key: value` lines", file=file, remedy="see the one in the repository"
         )
     return data
+
+
+def read_value(text: str) -> Any:
+    """Return a value of the command line as Snakemake reads it behind ``--config``, so that both mean the same.
+
+    Parameters
+    ----------
+    text : str
+        For example ``3``, ``0,1``, ``[r, i]``.
+
+    Returns
+    -------
+    int, float, str, list or dict
+        A number when it is one; else what YAML makes of it, with words and numbers in lists left as text.
+
+    Raises
+    ------
+    ValueError
+        When it is no YAML.
+    """
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    try:
+        return yaml.load(text, Loader=_Words)
+    except (_Twice, yaml.YAMLError, *_GIVEN_UP, *_TAGGED) as error:
+        raise ValueError(f"no YAML: {error}") from error
 
 
 def _lines(error: yaml.MarkedYAMLError) -> str:

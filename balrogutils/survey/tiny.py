@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from balrogutils.survey.parameters import SurveyParameters
@@ -11,6 +12,7 @@ __all__ = ["tiny_survey"]
 _WAVELENGTHS = {"g": 4820.0, "r": 6423.0, "i": 7807.0, "z": 9158.0}
 _WIDTH = 200
 _SCALE = 0.263
+_CCD_ROWS, _GAP = 272, 10
 
 
 def tiny_survey(
@@ -22,10 +24,10 @@ def tiny_survey(
     ----------
     bands : sequence of str
         Bands; all of them make the detection image.
-    count : {1, 2}
-        Tiles: DES0239+0216 alone, or with its neighbour DES0240+0216; tiles have 200 x 200 pixels.
+    count : int
+        Tiles of 200 x 200 pixels in a row, at most 20: DES0239+0216, its neighbour DES0240+0216 and so on.
     exposures : int
-        Exposures of each band, at most 8; each is one CCD of 272 x 256 pixels for one tile, two CCDs for two.
+        Exposures of each band, at most 8; each is a row of CCDs of 272 x 256 pixels, as many as the tiles need.
     seed : int
         Of every random stream.
     **changes
@@ -36,8 +38,10 @@ def tiny_survey(
     SurveyParameters
     """
     width = _WIDTH * _SCALE / 3600.0
-    # The common border of both tiles, half a tile apart, lies at RA 40.
-    centres = [("DES0239+0216", 40.0 - 0.5 * width), ("DES0240+0216", 40.0 + 0.5 * width)][:count]
+    # The border of the first two lies at RA 40.
+    centres = [(f"DES{239 + number:04d}+0216", 40.0 + (number - 0.5) * width) for number in range(count)]
+    # With a margin for the dithers.
+    ccds = math.ceil((count * _WIDTH + 6 * _GAP) / (_CCD_ROWS + _GAP))
     steps = [(0.0, 0.0), (3.0, -2.0), (-3.0, 2.0), (2.0, 3.0), (-2.0, -3.0), (4.0, 1.0), (-4.0, -1.0), (1.0, 4.0)][
         :exposures
     ]
@@ -61,9 +65,9 @@ def tiny_survey(
         "exposure_time": 90,
         "camera": {
             "ccd_columns": 256,
-            "ccd_rows": 272,
-            "mosaic": [1, count],
-            "gap": 10,
+            "ccd_rows": _CCD_ROWS,
+            "mosaic": [1, ccds],
+            "gap": _GAP,
             "pixel_scale": 0.2626,
             "edge": 4,
             "near_edge": 8,

@@ -117,7 +117,7 @@ def _examine(found: Findings, bands: Sequence[str]) -> dict[Job, Whole]:
     own = False
     for job in _jobs(found.context):
         band = job.band or ""
-        if band not in (*bands, "det"):
+        if band not in (*bands, "det", "all"):
             continue
         with found.noting(band, job.manifest, remedy="remove the manifest"):
             if job.manifest.is_file() and not _is_adopted(job.manifest):
@@ -141,7 +141,7 @@ def _jobs(context: Context) -> list[Job]:
     bands = context.bands
     # Without any band of it, the detection image is no step of the run.
     det = ("det",) if set(bands) & set(context.campaign.det) else ()
-    steps = {"prep": bands, "coadd": (*bands, *det), "catalog": bands, "meds": bands}
+    steps = {"prep": bands, "coadd": (*bands, *det, "all"), "catalog": bands, "meds": bands}
     return [Job(step, context, band) for step, names in steps.items() for band in names]
 
 

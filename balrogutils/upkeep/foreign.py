@@ -20,8 +20,10 @@ _PLANES = ("SCI", "MSK", "WGT")
 
 
 def look_at_coadd(found: Findings, band: str) -> Whole | None:
-    """Return the coadd step of a band, or of ``det``, where it is whole; otherwise `found` says what is wrong."""
-    tree, file = found.tree, found.tree.image(band)
+    """Return the coadd step of a band, ``det`` or ``all``, where it is whole; otherwise `found` says what is wrong."""
+    if band == "all":
+        return _joined_maps(found)
+    file = found.tree.image(band)
     if not found.there("coadd", band, file):
         return None
     with found.noting(band, file):
@@ -31,12 +33,17 @@ def look_at_coadd(found: Findings, band: str) -> Whole | None:
             if not ImageWCS(hdu.header).offset(wcs, sci.shape) < GRID_TOLERANCE:
                 raise ProductError(f"SCI and {name} have different WCSs", key=name)
         found.coadds[band] = sci
-        outputs = [file]
-        if band == "det" and tree.all_psfmap.is_file():
-            rename(found, "psfmap", tree.all_psfmap)
-            outputs.append(tree.all_psfmap)
-        return Whole("coadd", band, tuple(outputs), {"pixels": sci.shape[0] * sci.shape[1]})
+        return Whole("coadd", band, (file,), {"pixels": sci.shape[0] * sci.shape[1]})
     return None
+
+
+def _joined_maps(found: Findings) -> Whole | None:
+    file = found.tree.all_psfmap
+    if not file.is_file():
+        # No step reads it.
+        return None
+    rename(found, "psfmap", file)
+    return Whole("coadd", "all", (file,), {})
 
 
 def look_at_catalog(found: Findings, band: str) -> Whole | None:

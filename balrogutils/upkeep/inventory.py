@@ -12,15 +12,15 @@ from typing import Any
 from balrogutils.context import Context
 from balrogutils.errors import ProductError
 from balrogutils.graph import Job, jobs
-from balrogutils.layout import TileTree
+from balrogutils.layout import Site, TileTree
 from balrogutils.products import read_manifest
 from balrogutils.upkeep.leftovers import trees
 
-__all__ = ["Claim", "Inventory", "Manifest", "inside", "take_inventory"]
+__all__ = ["Claim", "Inventory", "Manifest", "inside", "owner_of", "take_inventory"]
 
 _KEYS = {"path": str, "size": int, "mtime_ns": int, "sha256": str}
-# <tile>_<step>[_<band>].json, and <tile>_<fit>-chunk<rows>.json
-_NAME = re.compile(r"(?P<step>[^_-]+)(?:_(?P<band>.+)|-.+)?")
+# <tile>_<step>[_<band>].json, <tile>_<fit>-chunk<rows>.json and <tile>_inject-differences_<band>.json
+_NAME = re.compile(r"(?P<step>[^_-]+)(?:-[^_]+)?(?:_(?P<band>.+))?")
 
 
 @dataclass(frozen=True)
@@ -138,20 +138,50 @@ def inside(tree: TileTree, path: Path, *, follow: bool = False) -> bool:
     follow : bool
         Follow the links of directories first: then a directory of the tree that is a link to elsewhere is outside.
     """
-    plain = os.path.realpath if follow else os.path.normpath
-    # The name itself is not followed: what is removed is a link, not what it leads to.
-    name = Path(plain(path.parent), path.name)
     if not path.is_absolute() or path.name == "..":
         return False
-    if name.is_relative_to(plain(tree.dir)):
+    # Names as text: a tile has thousands, and paths take several times as long.
+    plain = os.path.realpath if follow else os.path.normpath
+    # The name itself is not followed: what is removed is a link, not what it leads to.
+    name = f"{plain(path.parent).rstrip(os.sep)}{os.sep}{path.name}"
+    if name == plain(tree.dir) or _below(plain(tree.dir), name):
         return True
-    fits = plain(tree.fits_root)
-    if not name.is_relative_to(fits):
+    below = _below(plain(tree.fits_root), name)
+    if not below:
         return False
     # Fits of all tiles share the directory of a fit run: there the name tells.
-    parts = name.relative_to(fits).parts
-    ours = len(parts) > 2 and (parts[1] == tree.tile or parts[-1].startswith(f"{tree.tile}-"))
+    parts = Path(below).parts
+    ours = len(parts) > 2 and (parts[1] == tree.tile or parts[-1].startswith((f"{tree.tile}-", f"{tree.tile}_")))
     return ours and parts[0].startswith(tree.fit_run(""))
+
+
+def _below(directory: str, name: str) -> str:
+    """Return what a name has beyond a directory it lies in; nothing when it lies elsewhere."""
+    head = directory.rstrip(os.sep) + os.sep
+    return name[len(head) :] if name.startswith(head) else ""
+
+
+def owner_of(site: Site, path: Path) -> tuple[str, str | None] | None:
+    """Return tile and realization of whom a name is, from the name alone; None when it is no name of the site."""
+    shared = site.shared.relative_to(site.meds_data).parts
+    for root in (site.meds_data, site.ngmixer_output):
+        name = Path(os.path.realpath(path.parent), path.name)
+        if not name.is_relative_to(os.path.realpath(root)):
+            continue
+        parts = name.relative_to(os.path.realpath(root)).parts
+        realization = None
+        if "balrog_images" in parts[:2]:
+            at = parts.index("balrog_images")
+            realization, parts = "".join(parts[at + 1 : at + 2]), parts[at + 2 :]
+        if len(parts) < 3 or parts[0].partition("-")[0] != site.medsconf or parts[:2] == shared:
+            continue
+        if parts[0] == site.medsconf or parts[1] != "output":
+            return parts[1], realization
+        # The catalogues of a fit run, of all tiles in one directory.
+        named = re.match(rf"(.+?)(?:-{re.escape(parts[0])}|_BFD)", parts[-1])
+        if named is not None:
+            return named[1], realization
+    return None
 
 
 def _seen(path: Path) -> tuple[int, int]:
@@ -174,9 +204,6 @@ def _read(path: Path, tree: TileTree, bits: Mapping[str, int]) -> Manifest:
         return replace(manifest, problem=error.message)
     except OSError as error:
         return replace(manifest, problem=f"a manifest cannot be read: {error.strerror}")
-    except (ValueError, RecursionError):
-        # Numbers of thousands of digits, thousands of brackets: JSON, and still no manifest.
-        return replace(manifest, problem="a manifest cannot be read")
     problem = _problem(document, manifest)
     if problem:
         return replace(manifest, problem=problem)
@@ -203,7 +230,7 @@ def _problem(document: Mapping[str, Any], manifest: Manifest) -> str:
             return "a manifest lacks what it should say of its products"
         if not _is_name(entry["path"]):
             return "a manifest names a product by what is no file name"
-    # A fit's chunks are steps "sof chunk".
+    # A fit's chunks are steps "sof chunk"; there are "inject differences".
     step = str(document["step"]).split(" ")[0]
     said = {"step": step, "tile": manifest.tree.tile, "band": manifest.band, "realization": manifest.tree.realization}
     for key, value in {**document, "step": step}.items():

@@ -33,7 +33,7 @@ def unfinished(context: Context) -> list[Path]:
         # Fits of all tiles share a directory: there the name tells.
         for run in tree.fits_root.glob(f"{tree.medsconf}-*"):
             found.update((run / tree.tile).rglob(f"{PART_PREFIX}*"))
-            found.update((run / "output").glob(f"{PART_PREFIX}*-{tree.tile}-*"))
+            found.update((run / "output").glob(f"{PART_PREFIX}*-{tree.tile}[-_]*"))
     return sorted(path for path in found if path.is_file())
 
 

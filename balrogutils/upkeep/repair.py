@@ -10,6 +10,7 @@ from pathlib import Path
 
 from balrogutils.context import Context
 from balrogutils.errors import ProductError
+from balrogutils.letgo import forget
 from balrogutils.upkeep.inventory import inside, take_inventory
 from balrogutils.upkeep.verify import Fault, Finding, block_name, printable, run_name, verify
 
@@ -47,6 +48,9 @@ class Repair:
         for finding in self.removed:
             maker = finding.maker
             block = f"block {maker.bit} ({block_name(maker.bit)}, {run_name(maker.tree.realization)}) makes it again"
+            if maker.path == maker.tree.differences(maker.band or ""):
+                # A difference, and with it those of its band.
+                block = "images that were let go are drawn again when one needs them"
             parts.append(f"{finding}\n    {self._done(finding)}; {block}")
         for finding, why in self.refused:
             parts.append(f"{finding}\n    not removed: {why}")
@@ -136,6 +140,7 @@ def _remove(finding: Finding) -> str:
         # In this order: without its manifest a product counts as not made, whole or not.
         for manifest in finding.manifests:
             manifest.path.unlink(missing_ok=True)
+            forget(manifest.path)
         if finding.fault is not Fault.GONE:
             finding.path.unlink(missing_ok=True)
     except OSError as error:

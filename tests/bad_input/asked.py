@@ -15,6 +15,21 @@ BASE = f"-c meds-y3v02.yaml -t {BARE_TILE}"
 INJECTION = f"{BARE_TILE} bal_config_hex.yaml"
 FITS = f"{BARE_TILE} run-y3v02-sof.yaml"
 
+
+def listed(text):
+    return lambda world: (world.base / "tiles.txt").write_text(text)
+
+
+def measured(text):
+    """Leave what was measured of the machine."""
+
+    def breaks(world):
+        (world.base / "run").mkdir(exist_ok=True)
+        (world.base / "run" / "plan.json").write_text(text)
+
+    return breaks
+
+
 ROWS = [
     TILES("unknown tile", "snakemake tile=DES0239+0217", "no campaign lists this tile: did you mean 'DES0239+0216'"),
     TILES("unknown tile, one block", "balrog prep DES0239+0217", "did you mean 'DES0239+0216'.*tile DES0239+0217"),
@@ -36,6 +51,13 @@ ROWS = [
         stage="small",
     ),
     TILES(
+        "tile of an archive that has none",
+        f"balrog prep {SMALL_TILE}",
+        f"the archive has no such tile: known: none \\(tile {SMALL_TILE}, band g\\)\n.*which has no tiles",
+        stage="small",
+        breaks=lambda world: world.forget("y3a2_coaddtile_geom"),
+    ),
+    TILES(
         "tile without exposures in the archive",
         f"balrog prep {SMALL_TILE}",
         f"no single-epoch image of this tile and band.*tile {SMALL_TILE}, band g",
@@ -52,13 +74,142 @@ ROWS = [
         f"balrog coadd {BARE_TILE} -r 7",
         "realization 7 is not one.*: 0 1.*\n.*realizations=7",
     ),
+    TILES(
+        "explain a file that is no product", "balrog explain etc/pipeline.yaml", "neither a product of a tile nor.*yaml"
+    ),
+    TILES("explain a number that is no bal_id", "balrog explain 12", "12 is not the bal_id of an injected object"),
+    TILES(
+        "explain an object of an unknown tile", "balrog explain 2023902170000001", "no campaign lists.*DES0239\\+0217"
+    ),
+    TILES(
+        "explain a tile of which nothing is made",
+        f"balrog explain run/meds/y3v02/{TILE}/coadd/{TILE}_g.fits",
+        f"nothing has been made.*\n.*tile={TILE}",
+        status=1,
+    ),
+    TILES("status where no tile is started", "balrog status", "no tile has been started yet.*\n.*name the tiles"),
+    TILES("status of an unknown tile", "balrog status DES0239+0217", "no campaign lists this tile: did you mean"),
+    TILES(
+        "doctor with a value that is no YAML",
+        f"balrog doctor {BARE_TILE} --set 'sed=[1'",
+        "a value that cannot be read.*key sed",
+    ),
+    TILES(
+        "plan of a tile whose injections are not known",
+        f"balrog plan {SMALL_TILE}",
+        f"how many objects are injected.*tile {SMALL_TILE}\\)\n.*--injections N",
+        stage="small",
+    ),
+    TILES("plan of an unknown tile", "balrog plan DES0239+0217", "no campaign lists this tile: did you mean"),
+    TILES(
+        "plan of a tile without an archive",
+        f"balrog plan {BARE_TILE}",
+        f"the archive of campaign synthetic is not there.*tile {BARE_TILE}, file .*\n.*balrog archive synthetic",
+        breaks=lambda world: (world.base / "run" / "archive" / "synthetic" / "archive.db").unlink(),
+    ),
+    TILES(
+        "plan of a tile whose images the archive lacks",
+        f"balrog plan {SMALL_TILE} --injections 9",
+        f"a file is missing in the archive.*tile {SMALL_TILE}, file .*immasked.fits.fz\\)\n.*repair the archive",
+        status=1,
+        stage="small",
+        breaks=lambda world: [one.unlink() for one in world.base.rglob("*_immasked.fits.fz")],
+    ),
+    TILES("plan for no cores", f"balrog plan {BARE_TILE} --cores 0", "'--cores': 0 is not in the range", remedy=False),
+    TILES("plan of less than no tiles", f"balrog plan {BARE_TILE} --tiles -3", "'--tiles': -3 is not in", remedy=False),
+    TILES(
+        "plan of fewer tiles than are named",
+        f"balrog plan {BARE_TILE} DES0240+0216 --tiles 1",
+        "fewer tiles, 1, than the 2 that are named.*key --tiles",
+    ),
+    TILES(
+        "plan where what was measured of the machine is half written",
+        f"balrog plan {BARE_TILE}",
+        "what was measured of this machine cannot be read.*run/plan.json\\)\n.*--calibrate",
+        status=1,
+        breaks=measured('{"cpu_scales": {"so'),
+    ),
+    TILES(
+        "measure a machine on which nothing is made",
+        f"balrog plan {BARE_TILE} --calibrate",
+        f"nothing has been made of these tiles here.*\n.*tile={BARE_TILE}",
+        status=1,
+    ),
+    TILES(
+        "clean a class that is none",
+        f"balrog clean {BARE_TILE} --remove coadd",
+        "there is no class of products 'coadd': did you mean 'coadds'",
+    ),
+    TILES("clean a tile of which nothing is made", f"balrog clean {BARE_TILE}", "nothing has been made of", status=1),
+    TILES("restore images of an unknown tile", "balrog restore DES0239+0217", "no campaign lists this tile"),
+    TILES("a campaign without its list", "balrog campaign tiles.txt", "the list of tiles cannot be read: No such file"),
+    TILES(
+        "a campaign with an unknown tile",
+        "balrog campaign tiles.txt",
+        "no campaign lists this tile: did you mean 'DES0239+0216'.*file tiles.txt, line 2",
+        breaks=listed(f"{BARE_TILE}\nDES0239+0217\n"),
+    ),
+    TILES(
+        "a campaign with a tile twice",
+        "balrog campaign tiles.txt",
+        "a tile is named again in line 2 .*file tiles.txt",
+        breaks=listed(f"{BARE_TILE}\n{BARE_TILE}\n"),
+    ),
+    TILES(
+        "a campaign of a directory", "balrog campaign etc", "the list of tiles cannot be read: Is a directory.*file etc"
+    ),
+    TILES(
+        "a campaign of no tile",
+        "balrog campaign tiles.txt",
+        "the list names no tile .*tiles.txt",
+        breaks=listed("# none yet\n\n"),
+    ),
+    TILES(
+        "a campaign of a path",
+        "balrog campaign tiles.txt --set campaign=synthetic",
+        "not the name of a tile \\(tile ../../x, file tiles.txt, line 1\\)",
+        breaks=listed("../../x\n"),
+    ),
+    TILES(
+        "a campaign with settings of Snakemake",
+        "balrog campaign tiles.txt -- --configfile mine.yaml",
+        "'--configfile' is not for a campaign\n.*--set KEY=VALUE",
+        breaks=listed(f"{BARE_TILE}\n"),
+    ),
+    TILES(
+        "a campaign with a tile among its settings",
+        "balrog campaign tiles.txt --set tile=DES0240+0216",
+        "the setting tile is not for a campaign.*key tile",
+        breaks=listed(f"{BARE_TILE}\n"),
+    ),
+    TILES(
+        "a campaign with an option that Snakemake does not have",
+        "balrog campaign tiles.txt -- --coress 2",
+        "Snakemake does not take these options: unrecognized arguments: --coress 2",
+        breaks=listed(f"{BARE_TILE}\n"),
+    ),
     TILES("unknown archive", "balrog archive synthtic", "no campaign or tile 'synthtic': did you mean 'synthetic'"),
     KEYS("unknown key", f"snakemake {T} --config mod=3", "unknown key 'mod': did you mean 'mode'"),
     KEYS("unknown key, one block", f"balrog meds {BARE_TILE} --set sed=1", "unknown key 'sed': did you mean 'seed'"),
     KEYS("key without --config", f"snakemake {T} mode=3", "'mode=3' is no target: did you mean --config mode=3"),
     KEYS("key without a value", f"balrog meds {BARE_TILE} --set seed", "--set takes key=value, not 'seed'"),
     KEYS("value that is no YAML", f"balrog meds {BARE_TILE} --set 'seed=[1'", "a value that cannot be read.*key seed"),
+    KEYS(
+        "value that is a date of no calendar",
+        f"balrog meds {BARE_TILE} --set seed=2020-99-99",
+        "seed: must be a whole number, not '2020-99-99'.*key seed",
+    ),
+    KEYS("a range of realizations", f"{SET} realizations=1-1000000", "realization.*whole number.*not '1-1000000'"),
+    KEYS("a realization below 0", f"{SET} realizations=-1", "realization.*whole number.*not '-1'"),
     KEYS("value of the wrong type", f"snakemake {T} --config seed=many", "seed: must be a whole number, not 'many'"),
+    KEYS(
+        "images to keep that are none", f"snakemake {T} --config keep=meds", "injected differences, or none, not 'meds'"
+    ),
+    KEYS(
+        "images and their differences, both kept",
+        f"snakemake {T} --config keep=injected,differences",
+        "differences are kept of injected images that are not: name one of the two.*key keep",
+    ),
     KEYS("mode too large", f"snakemake {T} --config mode=3000", "mode: must be at most 2047, not 3000.*key mode"),
     KEYS("mode 0", f"snakemake {T} --config mode=0", "mode: must be at least 1, not 0.*key mode"),
     KEYS(

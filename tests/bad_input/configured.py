@@ -1,5 +1,6 @@
 """Every configuration file: a typo, a key given twice, a wrong type, a line that is no YAML."""
 
+import os
 from functools import partial
 
 from row import Row
@@ -17,8 +18,8 @@ FILES = [
     ),
     (
         *("etc/campaigns.yaml", f"balrog meds {BARE_TILE}", "    se_proctag: Y3A1_FINALCUT"),
-        *(("    se_proctg: X", "'campaigns.synthetic.se_proctg' in line 16: did you mean 'se_proctag'"),),
-        *(("    se_proctag: [1]", "se_proctag in line 16: must be a word, not \\[1\\]"), "    se_proctag: [1"),
+        *(("    se_proctg: X", "'campaigns.synthetic.se_proctg' in line 17: did you mean 'se_proctag'"),),
+        *(("    se_proctag: [1]", "se_proctag in line 17: must be a word, not \\[1\\]"), "    se_proctag: [1"),
     ),
     (
         *("etc/survey.yaml", "balrog archive synthetic --workers 1", "exposure_time: 90"),
@@ -168,10 +169,40 @@ ROWS = [
         breaks=lambda world: (world.base / "etc/Y3A1_v1_swarp.config").unlink(),
     ),
     CONFIGURED(
+        "SWarp configuration dated in the future",
+        f"snakemake tile={BARE_TILE}",
+        "dated in the future: 2100-01-01 00:00 UTC .*file etc/Y3A1_v1_swarp.config\\)\n.*touch",
+        breaks=lambda world: os.utime(world.base / "etc/Y3A1_v1_swarp.config", (4102444800, 4102444800)),
+    ),
+    CONFIGURED(
         "variables that contradict each other",
         f"snakemake tile={BARE_TILE}",
         "MEDS_DIR is two but MEDS_DATA is one.*key MEDS_DIR",
         breaks=lambda world: world.environment.update(MEDS_DATA="one", MEDS_DIR="two"),
+    ),
+    CONFIGURED(
+        "BALROG_BASE that is no checkout",
+        f"balrog prep {BARE_TILE}",
+        "no etc/ \\(file run, key BALROG_BASE\\)\n.*set BALROG_BASE to the checkout",
+        breaks=lambda world: world.environment.update(BALROG_BASE=str(world.base / "run")),
+    ),
+    *(
+        CONFIGURED(
+            f"etc/pipeline.yaml: {what}",
+            f"balrog prep {BARE_TILE}",
+            f"{says}.*file etc/pipeline.yaml",
+            breaks=partial(_edit, file="etc/pipeline.yaml", old="seed: 20181105", new=new),
+        )
+        for what, new, says in (
+            ("a tab", "seed:\t20181105", "YAML error in line 8: found character '.t'"),
+            (
+                "a tag that makes an object",
+                "seed: !!python/object/apply:os.getpid []",
+                "YAML error in line 8: could not",
+            ),
+            ("a tag that does not fit its value", "seed: !!bool 3", "a value is not what its tag"),
+            ("a realization that is no decimal number", "seed: 1\nrealizations: [010]", "such as 0 or 12, not '010'"),
+        )
     ),
     CONFIGURED(
         "medsconf of another configuration",
@@ -194,6 +225,7 @@ ROWS = [
                 "nbrs.rule in line \\d+: .*circle",
             ),
             ("a strategy that there is not", "strategy: joint", "strategy: both", "strategy in line \\d+: .*both"),
+            ("members of no size", "largest_T: 1.0", "largest_T: 0", "largest_T in line \\d+: .*above 0"),
             (
                 "radii upside down",
                 "  rule: box",

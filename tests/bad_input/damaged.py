@@ -177,7 +177,6 @@ ROWS = [
             "*/manifests/*_catalog_?.json",
             "*/coadd/*",
             "*_objmap-*",
-            "*_all_psfmap.dat",
         ),
     ),
     DAMAGED(

@@ -25,6 +25,14 @@ IMAGE = partial(Row, "One image", leaves=(f"{OUT}/balrog_log/*",), check=_logged
 LONG = partial(IMAGE, long=True)
 
 
+LISTED = partial(Row, "One image", long=True)
+
+
+def _list(text):
+    """Have a list of images."""
+    return lambda world: (world.base / "list.csv").write_text(text)
+
+
 def _rules(*lines):
     """Have the rules file say something else."""
     text = "from model_class import *\n\ndef SimulationRules(args, rules, sampled):\n"
@@ -90,6 +98,14 @@ ROWS = [
     LONG("argument misspelt", "balrog image --ngall 3", "unrecognized arguments: --ngall 3"),
     LONG("number of galaxies in words", "balrog image -n many", "-n/--ngal: invalid int value: 'many'"),
     LONG("no galaxies", "balrog image -n 0", "--ngal is 0.*key --ngal"),
+    LONG("no realizations", "balrog image --realizations 0", "--realizations is 0.*key --realizations"),
+    LONG("PSF stamp that is none", f"balrog image -p {EXAMPLE}/example.fits", "code: 123.*no PSF stamp"),
+    LONG("weight map of an unknown kind", "balrog image --weighttype sigma", "invalid choice: 'sigma'"),
+    LONG(
+        "variance that is not to be read",
+        "balrog image --weighttype var --noweightread",
+        "a weight map of var must be read.*key --weighttype",
+    ),
     IMAGE(
         "output directory that is a file",
         "balrog image",
@@ -136,6 +152,26 @@ ROWS = [
         "code: 506.*no column IMAGG: did you mean 'IMAG'.*key line 4",
         f"rules.magnitude = Catalog('{EXAMPLE}/cosmos.fits', 1, 'IMAGG')",
     ),
+    LISTED("no list of images", "balrog images nowhere.csv", "the list of images is not there.*nowhere.csv"),
+    LISTED(
+        "column that no argument has",
+        "balrog images list.csv",
+        "no argument wieght: did you mean 'weight'.*key image 1",
+        breaks=_list("image,wieght\na.fits,b.fits\n"),
+    ),
+    LISTED(
+        "two images of one name",
+        "balrog images list.csv",
+        "two images are called a.*key image 2",
+        breaks=_list("image,psf\na.fits,a.psf\na.fits,b.psf\n"),
+    ),
+    LISTED(
+        "image that the list does not have",
+        "balrog images list.csv --name b",
+        "the list has no image b.*key --name",
+        breaks=_list("image,psf\na.fits,a.psf\n"),
+    ),
+    LISTED("no list of images for Snakemake", "snakemake -s rules/image.smk -n", "no list of images is named"),
     WARNED(
         "image without WCS or cards",
         f"balrog image -i flat.fits -w flat.fits -we 0 {PSF} -io -n 1 -s 1",

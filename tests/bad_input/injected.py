@@ -7,32 +7,47 @@ from world import BARE_TILE, TILE
 
 ASKED = partial(Row, "Injection")
 TABLES = partial(Row, "Injection", stage="tile", redone=("*/manifests/*_plan.json",))
+DRAWN = ("*/manifests/*_plan.json", "*/manifests/*_inject_g.json", "*_balrog_plan.fits")
 BARE = "inputs/bal_config_hex.yaml"
 MADE = "inputs/bal_config_DES1226+2527.yaml"
 STARS = "input: {star_table: {dir: inputs/examples, file_name: stars.csv}}"
 SERSIC = "input: {galaxy_table: {dir: inputs/examples, file_name: galaxies_sersic.csv, model: sersic}}"
 MEDS = "input: {meds_catalog: {dir: inputs/examples, file_name: stamps_g_meds.fits.fz}}"
+STAMPS = MEDS.replace("_g_", "_BAND_")
 SEDS = "{files: [CWW_E_ext.sed], mag_band: r}"
 SPECTRA = f"input: {{star_table: {{dir: inputs/examples, file_name: stars.csv, seds: {SEDS}}}}}"
+PIFF = "{type: Piff, dir: inputs/examples, file_name: DEXPNUM_BAND_cCCDNUM_*piff.fits}"
 PASSES = "n_objects: 3, bandpass: {dir: inputs/bandpasses, file_name: DECam_BAND.dat}"
 OF_BARE = f"balrog inject {BARE_TILE} -r 0"
 OF_MADE = f"balrog inject {TILE} -r 0"
 
 
-def configured(file, gal, image="n_objects: 3", inputs=""):
+def configured(file, gal, image="n_objects: 3", inputs="", psf="{type: DES_PSFEx}"):
     """Have an injection configuration of one kind of object."""
     text = f"""
 {inputs}
 gal: {gal}
-psf: {{type: DES_PSFEx}}
+psf: {psf}
 stamp: {{draw_method: no_pixel}}
 image: {{type: Balrog, realizations: [0], {image}}}
 """
     return lambda world: world.replace(file, text.encode())
 
 
+def ruled(file):
+    """Kind, image and input of a configuration with a rules file."""
+    image = "n_objects: 3, pos_sampling: rules"
+    return "{type: rulesGalaxy}", image, f"input: {{rules: {{dir: inputs/pyconfig, file_name: {file}}}}}"
+
+
 def table(name, text):
     return lambda world: (world.base / "inputs/examples" / name).write_text(text)
+
+
+def no_models(world):
+    """Have files under the names of Piff models that are none."""
+    for image in world.tile().glob("nullwt-g/*.fits"):
+        (world.base / "inputs/examples" / f"{image.name[:15]}_piff.fits").write_text("no FITS file\n")
 
 
 def bare(wrong, says, *arguments, **keys):
@@ -118,6 +133,40 @@ ROWS = [
         "COSMOSGalaxy within Sum would be GalSim's own",
         "{type: Sum, items: [{type: COSMOSGalaxy}]}",
     ),
+    bare(
+        "Piff models of all CCDs in one name",
+        "write file_name with EXPNUM and CCDNUM",
+        *("{type: tableStar}", "n_objects: 3", STARS),
+        psf="{type: Piff, dir: run/piff, file_name: models.fits}",
+    ),
+    bare(
+        "PSFEx models of one's own",
+        "file_name, dir and color are for Piff models",
+        *("{type: tableStar}", "n_objects: 3", STARS),
+        psf="{type: DES_PSFEx, dir: run/psfex}",
+    ),
+    ASKED(
+        "a rules file that is not there",
+        f"snakemake tile={BARE_TILE} --config galsim_config=bal_config_hex.yaml",
+        "block 8 \\(plan\\) needs a file that is not there.*nowhere.py",
+        breaks=configured(BARE, *ruled("nowhere.py")),
+    ),
+    bare(
+        "a rules file in other places than its own",
+        "a rules file says where its objects go, not uniform positions",
+        *("{type: rulesGalaxy}", "n_objects: 3", ruled("01_constants.py")[2]),
+    ),
+    bare(
+        "places of a rules file for a table",
+        "rules positions are those of a rules file, and star_table is none",
+        *("{type: tableStar}", "n_objects: 3, pos_sampling: rules", STARS),
+    ),
+    bare(
+        "a rules file and a shear beside it",
+        "the rules file shears and magnifies: remove shear",
+        "{type: rulesGalaxy, shear: {type: G1G2, g1: 0.1, g2: 0}}",
+        *ruled("01_constants.py")[1:],
+    ),
     ASKED(
         "audit of a realization that was not made",
         f"balrog audit {BARE_TILE} -r 0",
@@ -173,5 +222,65 @@ ROWS = [
         "a shear above 1",
         "GalSim does not take|would have shear",
         configured(MADE, "{type: tableStar, shear: {type: G1G2, g1: 1.2, g2: 0}}", inputs=STARS),
+    ),
+    made(
+        "MEDS files that are not there",
+        "needs a file that is not there|a MEDS file is not there",
+        configured(MADE, "{type: MEDSGalaxy}", inputs=STAMPS.replace("stamps_", "stampz_")),
+    ),
+    made(
+        "a MEDS file that is none",
+        "MEDS file|cannot be opened",
+        configured(MADE, "{type: MEDSGalaxy}", inputs=STAMPS),
+        table("stamps_r_meds.fits.fz", "no FITS file\n"),
+    ),
+    made(
+        "MEDS stamps that are all cut",
+        "no MEDSGalaxy is left after the cuts",
+        configured(MADE, "{type: MEDSGalaxy}", inputs=STAMPS[:-2] + ", snr_min: 1.0e+9}}"),
+    ),
+    made(
+        "a spectrum that is not there",
+        "the spectrum nosuch.sed cannot be used",
+        configured(MADE, "{type: tableStar}", PASSES, SPECTRA.replace("CWW_E_ext", "nosuch")),
+        table("stars.csv", "sed,mag_r\n0,20\n"),
+    ),
+    made(
+        "spectra that say nothing",
+        "no tableStar is left after the cuts",
+        configured(MADE, "{type: tableStar}", PASSES, SPECTRA),
+        table("stars.csv", "sed,redshift,mag_r\n0,nan,20\n7,0,20\n0,0.1,nan\n"),
+    ),
+    made(
+        "a table of spectra without their numbers",
+        "the table has no column sed",
+        configured(MADE, "{type: tableStar}", PASSES, SPECTRA),
+        table("stars.csv", "mag_r\n20\n"),
+    ),
+    made(
+        "band passes of spectra that are not there",
+        "needs a file that is not there|band pass is not there",
+        configured(MADE, "{type: tableStar}", PASSES.replace("DECam", "DECom"), SPECTRA),
+        table("stars.csv", "sed,mag_r\n0,20\n"),
+    ),
+    made(
+        "a part with a row that is not there",
+        "tableStar has .* objects in gr, not 9999",
+        configured(MADE, "{type: Sum, items: [{type: tableStar, index: 9999}]}", inputs=STARS),
+    ),
+    TABLES(
+        "a CCD without a Piff model",
+        OF_MADE,
+        "the chip has no Piff model .*key psf.file_name",
+        breaks=configured(MADE, "{type: tableStar}", inputs=STARS, psf=PIFF),
+        redone=DRAWN,
+    ),
+    TABLES(
+        "a Piff model that is none",
+        OF_MADE,
+        "not a Piff model",
+        breaks=all_of(configured(MADE, "{type: tableStar}", inputs=STARS, psf=PIFF), no_models),
+        status=1,
+        redone=DRAWN,
     ),
 ]

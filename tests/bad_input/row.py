@@ -43,7 +43,7 @@ class Row:
         Regular expression of what stands in the message; names of tiles in it stand for themselves.
     status : int
         Exit status.
-    stage : {"bare", "small", "decam", "tile"}
+    stage : {"bare", "small", "decam", "tile", "matched"}
         The world it happens in; see `world.Worlds`.
     breaks : callable
         Breaks the world.
@@ -86,4 +86,4 @@ class Row:
     @property
     def is_long(self) -> bool:
         """Whether it belongs to the long tests."""
-        return self.long or self.stage == "tile"
+        return self.long or self.stage in ("tile", "matched")

@@ -23,6 +23,7 @@ import injected  # noqa: E402
 import machine  # noqa: E402
 import matched  # noqa: E402
 import programs  # noqa: E402
+import served  # noqa: E402
 from row import Row  # noqa: E402
 from world import Seen  # noqa: E402
 
@@ -33,6 +34,7 @@ ROWS: list[Row] = [
     *asked.ROWS,
     *configured.ROWS,
     *archived.ROWS,
+    *served.ROWS,
     *programs.ROWS,
     *machine.ROWS,
     *damaged.ROWS,

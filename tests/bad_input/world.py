@@ -17,6 +17,7 @@ from pathlib import Path
 import fitsio
 import pytest
 from conftest import CHECKOUT, CONFIGURATION
+from match_tile import make_tile as made_of_numbers
 from small_archive import SmallArchive
 
 TILE = "DES1226+2527"
@@ -135,6 +136,13 @@ class World:
         self.make_decam()
         self.succeed(f"snakemake --cores 2 tile={TILE} --config mode=127 realizations=0")
 
+    def make_matched(self) -> None:
+        """A tile of numbers alone, with everything that block 1024 reads, and one realization of it matched."""
+        self.make_bare()
+        self.edit("etc/campaigns.yaml", "bands: [g, r, i, z]\n    det: [r, z, i]", "bands: [g, r, z]\n    det: [r, z]")
+        made_of_numbers(self.base)
+        self.succeed(f"balrog match {BARE_TILE} -r 0")
+
     # what breaks it
     def edit(self, file: str, old: str, new: str) -> None:
         """Change a text file."""
@@ -233,11 +241,12 @@ class World:
         return re.sub(r"/(?:usr/)?(?:local/)?bin/(\S+)", r"\1", text)
 
     def files(self) -> dict[str, str]:
-        """Every file but logs and locks, with its SHA-256."""
+        """Every file but logs and locks, with its SHA-256; what tiles share counts under the names it has in them."""
         found = {}
         for path in sorted(self.base.rglob("*")):
             name = path.relative_to(self.base).as_posix()
-            if path.is_file() and not path.is_symlink() and not _NO_PRODUCT.search(name):
+            shared = "/y3v02/shared/" in name and path.stat().st_nlink > 1
+            if path.is_file() and not path.is_symlink() and not shared and not _NO_PRODUCT.search(name):
                 with path.open("rb") as stream:
                     found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
         return found
@@ -286,7 +295,7 @@ class Worlds:
             shutil.rmtree(self._live)
 
     def at(self, stage: str) -> World:
-        """Return a fresh world: ``bare``, ``small``, ``decam`` or ``tile``."""
+        """Return a fresh world: ``bare``, ``small``, ``decam``, ``tile`` or ``matched``."""
         self._wipe()
         world = World(self._live)
         makers: dict[str, Callable[[], None]] = {"bare": world.make_bare, "small": world.make_small}
@@ -295,7 +304,7 @@ class Worlds:
             return world
         kept = self._kept / stage
         if not kept.exists():
-            {"decam": world.make_decam, "tile": world.make_tile}[stage]()
+            {"decam": world.make_decam, "tile": world.make_tile, "matched": world.make_matched}[stage]()
             kept.parent.mkdir(parents=True, exist_ok=True)
             subprocess.run(["cp", "-a", str(self._live), str(kept)], check=True)
         else:

@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from balrogutils.archive.geometry import Geometry
 from balrogutils.errors import InputError
 from balrogutils.injection.catalogs import Catalog
+from balrogutils.injection.placing import object_count
 from balrogutils.injection.sources import cosmos, desstars, ngmix, tables
 from balrogutils.settings.injection import Injection
-from balrogutils.settings.sources import INJ_TYPES, MedsCatalog
+from balrogutils.settings.sources import INJ_TYPES, RULES_TYPE, MedsCatalog
 
-__all__ = ["READERS", "load"]
+__all__ = ["READERS", "load", "load_all"]
 
 
 def _read_meds(section: MedsCatalog, base: Path, tile: str, bands: Sequence[str]) -> Catalog:
@@ -58,7 +60,57 @@ def load(inj_type: str, settings: Injection, base: Path, tile: str, bands: Seque
     InputError
         When the file or a column is missing, or nothing is left.
     """
-    catalog = READERS[inj_type](settings.section(INJ_TYPES[inj_type]), base, tile, bands)
+    return _usable(READERS[inj_type](settings.section(INJ_TYPES[inj_type]), base, tile, bands), tile)
+
+
+def load_all(
+    settings: Injection, geometry: Geometry, base: Path, bands: Sequence[str], seed: int, realization: str
+) -> dict[str, Catalog]:
+    """Read the catalogues of all types of objects, and have a rules file draw its own.
+
+    Parameters
+    ----------
+    settings : Injection
+        The injection configuration.
+    geometry : Geometry
+        The tile.
+    base : pathlib.Path
+        As in `load`.
+    bands : sequence of str
+        Bands to have fluxes in.
+    seed : int
+        Seed of the run.
+    realization : str
+        The realization; rules draw anew in each.
+
+    Returns
+    -------
+    dict of str to Catalog
+        By type.
+
+    Raises
+    ------
+    InputError, ConfigError
+        As `load`, and when a rules file is wrong.
+    """
+    tile, found = geometry.tilename, {}
+    for inj_type in (item.type for item in settings.gal.items if not item.native):
+        if inj_type != RULES_TYPE:
+            found[inj_type] = load(inj_type, settings, base, tile, bands)
+            continue
+        from balrogutils.injection.sources import rules
+
+        name = INJ_TYPES[RULES_TYPE]
+        count = object_count(settings, name, inj_type, geometry)
+        twin = settings.twin(realization)
+        one = rules.read(settings.section(name), geometry, base, bands, count, seed, twin)
+        found[inj_type] = _usable(one, tile)
+    return found
+
+
+def _usable(catalog: Catalog, tile: str) -> Catalog:
+    """Return a catalogue that objects can be drawn from."""
+    inj_type = catalog.inj_type
     if not len(catalog):
         raise InputError(
             f"no {inj_type} is left after the cuts",

@@ -14,16 +14,16 @@ from balrogutils.injection.profiles import bulge_disk_radius
 from balrogutils.injection.sources.columns import Columns
 from balrogutils.settings.sources import GalaxyTable, StarTable
 
-__all__ = ["quantised", "read_galaxies", "read_stars"]
+__all__ = ["SERSIC_RANGE", "quantised", "read_galaxies", "read_stars"]
 
 _UNDRAWABLE = "a size, shape, flux or weight that is no number, or out of range"
-# What GalSim can draw.
-_SERSIC_RANGE = (0.3, 6.2)
+SERSIC_RANGE = (0.3, 6.2)
+"""Sersic indices that GalSim can draw."""
 
 
 def quantised(index: NDArray[np.float64], step: float | None) -> NDArray[np.float64]:
     """Return Sersic indices rounded to whole steps, within what GalSim can draw; NaN stays."""
-    return index if step is None else np.clip(np.round(index / step) * step, *_SERSIC_RANGE)
+    return index if step is None else np.clip(np.round(index / step) * step, *SERSIC_RANGE)
 
 
 def read_stars(section: StarTable, base: Path, tile: str, bands: Sequence[str]) -> Catalog:
@@ -80,7 +80,7 @@ def read_galaxies(section: GalaxyTable, base: Path, tile: str, bands: Sequence[s
 
 
 def _index(values: NDArray[np.float64], section: GalaxyTable) -> NDArray[np.float64]:
-    inside = (values >= _SERSIC_RANGE[0]) & (values <= _SERSIC_RANGE[1])
+    inside = (values >= SERSIC_RANGE[0]) & (values <= SERSIC_RANGE[1])
     return quantised(np.where(inside, values, np.nan), section.n_step)
 
 

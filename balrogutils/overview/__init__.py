@@ -1,0 +1,1 @@
+"""Many tiles at a glance: what is done, what a run would need, what it would fail for."""
