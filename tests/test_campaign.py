@@ -256,9 +256,10 @@ class TestCampaign:
         os.close(ours)
         os.close(theirs)
         assert run.returncode == 128 + signal.SIGINT
-        assert "Terminating processes on user request" in "".join(told)
+        # Snakemake's own words are others when its jobs, which heard it too, have ended before it could.
+        assert told.count("balrogutils: interrupted; the same command makes what is left\n") == 1
         # As Snakemake ended when it was interrupted twice.
-        assert "event loop" not in "".join(told)
+        assert not re.search("event loop|RuntimeError", "".join(told))
         assert said == "campaign of 1 tile: 0 done, 0 failed, 1 left (ended by SIGINT)\n"
         done = subprocess.run(words, **terminal, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr

@@ -18,6 +18,7 @@ import pytest
 
 from balrogutils import runlock
 from balrogutils.cli import workflow
+from balrogutils.cli.signals import relay_sigterm
 from balrogutils.context import Installation
 from balrogutils.errors import ConfigError, InputError, ProductError
 from balrogutils.runlock import TOKEN, RunLock, die_with_parent, join_run
@@ -337,7 +338,7 @@ def test_snakemake_hears_sigterm_whatever_it_is_at():
 
     before = signal.signal(signal.SIGTERM, handler)
     try:
-        workflow.relay_sigterm()
+        relay_sigterm()
         with lock:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.1)
@@ -359,7 +360,7 @@ def test_fits_end_with_their_run_and_other_jobs_finish(tmp_path):
     try:
         for job in jobs.values():
             assert job.stdout.readline() == "works\n"
-        workflow.relay_sigterm()
+        relay_sigterm()
         os.kill(os.getpid(), signal.SIGTERM)
         assert told.wait(5)
         assert jobs["mof"].wait(5) == -signal.SIGTERM

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import re
 import secrets
 import shlex
-import signal
 import sys
-import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from queue import SimpleQueue
-from types import FrameType
 from typing import Any, NoReturn
-
-import psutil
 
 from balrogutils.cli.releasing import Releasing
 from balrogutils.cli.reporting import refused
+from balrogutils.cli.signals import Interrupt, relay_sigterm
 from balrogutils.context import Context, Installation
 from balrogutils.errors import BalrogError, ConfigError, InputError
 from balrogutils.graph import (
@@ -57,9 +50,6 @@ Tiles of the embedded archives: {tiles}
 
 # Keys that choose what to make rather than how; a job's command must not change with them.
 _CHOICES = frozenset(("tile", "mode", "realizations", "fit_workers", "keep"))
-
-# Steps of chunks that are checkpoints.
-_CHUNKED = frozenset(("sof", "mof", "mcal", "bfd"))
 
 # Keys that only some steps obey; the commands of the others must not change with them either.
 _OBEYED_BY = {
@@ -109,6 +99,7 @@ class Run:
         self._kept = {key: _text(value) for key, value in sorted(overrides.items()) if key not in _CHOICES}
         self.fit_workers = self.installation.pipeline.fit_workers
         self._releasing: Releasing | None = None
+        self._interrupt = Interrupt()
         for tile in self.tiles:
             context = self._context(tile)
             check_mode(context, self.mode)
@@ -143,12 +134,13 @@ class Run:
         # Jobs inherit it, and so know which run they are part of.
         os.environ[TOKEN] = token
         relay_sigterm()
-        delay_interrupts()
+        self._interrupt.delay()
         if set(self.installation.pipeline.keep) != set(TEMPORARY):
             self._releasing = Releasing(list(self._contexts.values()))
 
     def end(self) -> None:
         """Let go what no step needs any more; Snakemake calls this when a run is over, well or not."""
+        self._interrupt.end()
         if self._releasing is not None:
             self._releasing.end()
 
@@ -332,50 +324,6 @@ def _text(value: Any) -> str:
 def _refuse(error: BalrogError) -> NoReturn:
     sys.stderr.write(f"balrogutils: {error}\n")
     sys.exit(error.exit_status)
-
-
-def _end_fits() -> None:
-    """Tell the jobs of this process that go on where they were to end."""
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            words = process.cmdline()
-            if len(words) > 2 and Path(words[1]).name == "balrog" and words[2] in _CHUNKED:
-                process.terminate()
-
-
-def relay_sigterm() -> None:
-    """Have the handler of SIGTERM run in a thread of its own, and end fits that are under way.
-
-    Snakemake's takes the scheduler's lock, which the code it interrupts may hold: the run would hang for ever. It lets
-    running jobs finish; fits can take an hour, and what they have done stays as whole chunks.
-    """
-    handler = signal.getsignal(signal.SIGTERM)
-    if not callable(handler):
-        return
-    arrived: SimpleQueue[tuple[int, FrameType | None]] = SimpleQueue()
-
-    def relay() -> None:
-        while True:
-            handler(*arrived.get())
-            _end_fits()
-
-    threading.Thread(target=relay, name="SIGTERM", daemon=True).start()
-    # A queue of this kind may be put to in the middle of anything.
-    signal.signal(signal.SIGTERM, lambda number, frame: arrived.put((number, frame)))
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        raise KeyboardInterrupt from None
-    threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
-
-
-def delay_interrupts() -> None:
-    """Have Ctrl-C wait until Snakemake's event loop rests: amid it, Snakemake cannot end well."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _interrupt)
 
 
 def open_run(config: Mapping[str, Any], words: list[str] | None = None) -> Run:
