@@ -51,7 +51,7 @@ def made(science, kind):
     table = np.sort(injected(science, realizations[:1]), order="meas_number")
     numbers = set(table["meas_number"].tolist())
     run = BfdRun(Bfd(run="science"), {band: tree.meds(band) for band in BANDS}, tree.fit("sof"))
-    fitter = run._fitter()
+    fitter = run.fitter()
     with MedsSource(run.meds) as source:
         targets = source.targets(0, int(table["meas_number"].max()) - 1)
         rows = np.array([fitter(target)[0][0] for target in targets if target.number in numbers])
