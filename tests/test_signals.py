@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -87,17 +88,22 @@ def test_one_that_waits_comes_no_more_when_the_run_is_over(interrupt, monkeypatc
     time.sleep(1)
 
 
-def test_jobs_that_begin_before_it_is_taken_are_told(interrupt):
-    """The terminal tells the others; Snakemake waits for all of them."""
-    before = subprocess.Popen(["sleep", "30"])
+def test_jobs_that_begin_before_it_is_taken_are_told(interrupt, tmp_path):
+    """The terminal tells the others; Snakemake waits for all of them, and may call programs to end those elsewhere."""
+    script = tmp_path / "balrog"
+    script.write_text("import time\ntime.sleep(30)\n")
+    job = [sys.executable, script, "coadd"]
+    before = subprocess.Popen(job)
     time.sleep(0.1)
     interrupt_now()
-    since = subprocess.Popen(["sh", "-c", "sleep 30; true"])
+    since, another = subprocess.Popen(["sh", "-c", '"$@"; true', "sh", *job]), subprocess.Popen(["sleep", "30"])
     try:
-        assert since.wait(10) == -signal.SIGTERM
+        assert since.wait(10) == 0
+        time.sleep(2 * signals._AGAIN)
         assert before.poll() is None
+        assert another.poll() is None
     finally:
-        for process in (before, since):
+        for process in (before, since, another):
             process.kill()
             process.wait()
 

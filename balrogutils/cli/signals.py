@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -25,13 +26,21 @@ _TICK = 0.02
 _TOLD = b"\nbalrogutils: interrupted; the same command makes what is left\n"
 
 
-def _end_fits() -> None:
-    """Tell the jobs of this process that go on where they were to end."""
+def _jobs() -> Iterator[tuple[psutil.Process, str]]:
+    """Yield the jobs of this process, and which step each is; other programs, of a cluster, are left alone."""
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             words = process.cmdline()
-            if len(words) > 2 and Path(words[1]).name == "balrog" and words[2] in _CHUNKED:
-                process.terminate()
+            if len(words) > 2 and Path(words[1]).name == "balrog":
+                yield process, words[2]
+
+
+def _end_fits() -> None:
+    """Tell the jobs of this process that go on where they were to end."""
+    for job, step in _jobs():
+        if step in _CHUNKED:
+            with suppress(psutil.NoSuchProcess):
+                job.terminate()
 
 
 def relay_sigterm() -> None:
@@ -117,7 +126,7 @@ class Interrupt:
         """Let it come again until it is taken, and have it reach the jobs that were begun since."""
         told: set[int] = set()
         while not self._over.wait(_AGAIN):
-            for job in psutil.Process().children(recursive=True):
+            for job, _ in _jobs():
                 with suppress(psutil.NoSuchProcess):
                     if job.pid not in told and job.create_time() > self._came - _TICK:
                         told.add(job.pid)
