@@ -45,7 +45,7 @@ def test_a_tile_on_one_and_two_cores_and_one_block_again(archive, base, command)
     assert {block["bit"] for block in blocks} == {1, 2, 4, 8, 16, 32, 64, 1024}
     page = meds_data / "y3v02" / TILE / "report" / f"{TILE}_report.html"
     assert str(page) in summary.stdout
-    open_report(page, base / "profile", "r")
+    open_report(page, base / "profile", "injections detected, 50 % completeness at r")
 
     # Block 8 alone, then what depends on it and nothing of the base.
     again = run(command, 2, "mode=8", "--forceall")
