@@ -19,13 +19,13 @@ from typing import Any
 
 from balrogutils import __version__
 from balrogutils.errors import BalrogError, ProductError
+from balrogutils.memory import largest_process, take_workspace
 
 __all__ = [
     "PART_PREFIX",
     "Step",
     "link_or_copy",
     "no_room",
-    "peak_memory",
     "read_manifest",
     "records",
     "sha256",
@@ -300,6 +300,7 @@ class Step:
             _log.info(
                 "%s starts: %s", self.name, " ".join(str(value) for value in self.about.values() if value is not None)
             )
+        take_workspace()
         self._wall, self._cpu = time.time(), self._clock()
         return self
 
@@ -331,7 +332,7 @@ class Step:
             "ended": ended,
             "wall_seconds": ended - self._wall,
             "cpu_seconds": self._clock() - self._cpu,
-            "peak_memory_bytes": _largest_process(),
+            "peak_memory_bytes": largest_process(),
         }
         writing_text(self.manifest, json.dumps(document, indent=1) + "\n")
 
@@ -339,24 +340,6 @@ class Step:
 def _cpu_seconds() -> float:
     usages = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-
-def peak_memory() -> int:
-    """Return the largest resident size this process has had, in bytes.
-
-    The kernel's high-water mark of this program (``VmHWM``): ``ru_maxrss`` is inherited over ``exec``, and would be
-    that of the process that started this one, if that was larger. Where there is no ``/proc``, it has to do.
-    """
-    try:
-        status = Path("/proc/self/status").read_text()
-        return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _largest_process() -> int:
-    # A program started from here inherits at most our own size, so that the larger of both is true.
-    return max(peak_memory(), 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
 def read_manifest(path: str | os.PathLike[str], *keys: str) -> dict[str, Any]:

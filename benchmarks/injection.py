@@ -39,7 +39,7 @@ from balrogutils.injection.planning import make_plan as plan_of
 from balrogutils.injection.rendering import candidates
 from balrogutils.injection.shapes import Shapes
 from balrogutils.injection.sources.loading import load
-from balrogutils.products import peak_memory
+from balrogutils.memory import peak_memory
 from balrogutils.psf import PSFEx
 from balrogutils.randomness import stream
 from balrogutils.settings.injection import Injection

@@ -13,7 +13,7 @@ import numpy as np
 
 from balrogutils.matching.ambiguity import original_flags
 from balrogutils.matching.positions import match_positions, nearest
-from balrogutils.products import peak_memory
+from balrogutils.memory import peak_memory
 
 SIZES = ((10_000, 100_000), (100_000, 1_000_000), (300_000, 3_000_000))
 DENSITY = 40.0 * 3600.0  # detections a square degree

@@ -24,7 +24,7 @@ from balrogutils.meds.cutouts import find, lay_out
 from balrogutils.meds.sources import PlaneFile, SourceImage
 from balrogutils.meds.tables import Tables, image_info, metadata, object_data, psf_info
 from balrogutils.meds.writer import Packing, write_meds
-from balrogutils.products import peak_memory
+from balrogutils.memory import peak_memory
 from balrogutils.psf import PSFEx
 from balrogutils.randomness import stream
 

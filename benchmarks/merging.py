@@ -24,7 +24,7 @@ from merge_tiles import context_of, make_tables, renamed, site_of, tile_name, wr
 from balrogutils.blocks.campaign import campaign_report
 from balrogutils.blocks.merge import source_of
 from balrogutils.matching.merging import merge
-from balrogutils.products import peak_memory
+from balrogutils.memory import peak_memory
 
 
 def merged(directory, tiles):

@@ -12,7 +12,8 @@ import pytest
 
 from balrogutils.errors import BalrogError, ConfigError, InputError, ProductError, did_you_mean
 from balrogutils.masks import MaskBit, mask_of
-from balrogutils.products import Step, link_or_copy, peak_memory, read_manifest, sha256, writing, writing_text
+from balrogutils.memory import peak_memory
+from balrogutils.products import Step, link_or_copy, read_manifest, sha256, writing, writing_text
 from balrogutils.progress import track
 from balrogutils.randomness import dither_seed, seed32, stream
 
@@ -259,6 +260,24 @@ def test_progress_keeps_the_items(caplog):
 
 def test_peak_memory_is_not_that_of_the_process_that_started_this_one():
     ours = np.ones(300_000_000, "u1")
-    code = "from balrogutils.products import peak_memory; print(peak_memory())"
+    code = "from balrogutils.memory import peak_memory; print(peak_memory())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert peak_memory() > ours.nbytes > int(done.stdout) > 1_000_000
+
+
+NO_ROOM = """
+import resource
+import numpy as np
+from balrogutils.memory import take_workspace
+square, product = np.ones((128, 128)), np.empty((128, 128))
+take_workspace()
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize(),) * 2)
+print(np.matmul(square, square, out=product)[0, 0])
+"""
+
+
+def test_linear_algebra_works_where_no_memory_is_left():
+    """It would end the process."""
+    done = subprocess.run([sys.executable, "-c", NO_ROOM], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "128.0\n", "")
