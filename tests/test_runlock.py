@@ -17,8 +17,7 @@ import psutil
 import pytest
 
 from balrogutils import runlock
-from balrogutils.cli import workflow
-from balrogutils.cli.signals import relay_sigterm
+from balrogutils.cli import signals, workflow
 from balrogutils.context import Installation
 from balrogutils.errors import ConfigError, InputError, ProductError
 from balrogutils.runlock import TOKEN, RunLock, die_with_parent, join_run
@@ -327,9 +326,10 @@ def test_a_full_disk_at_the_start_of_a_run_is_told(base, monkeypatch, capsys):
     assert TOKEN not in os.environ
 
 
-def test_snakemake_hears_sigterm_whatever_it_is_at():
+def test_snakemake_hears_sigterm_whatever_it_is_at(monkeypatch):
     # As Snakemake's scheduler: the handler takes a lock that the code it interrupts holds at times.
-    lock, told = threading.Lock(), threading.Event()
+    lock, told, ended = threading.Lock(), threading.Event(), threading.Event()
+    monkeypatch.setattr(signals, "_end_fits", ended.set)
 
     def handler(*_):
         assert lock.acquire(timeout=10)
@@ -338,12 +338,13 @@ def test_snakemake_hears_sigterm_whatever_it_is_at():
 
     before = signal.signal(signal.SIGTERM, handler)
     try:
-        relay_sigterm()
+        signals.relay_sigterm()
         with lock:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.1)
             assert not told.is_set()
         assert told.wait(5)
+        assert ended.wait(5)
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -360,7 +361,7 @@ def test_fits_end_with_their_run_and_other_jobs_finish(tmp_path):
     try:
         for job in jobs.values():
             assert job.stdout.readline() == "works\n"
-        relay_sigterm()
+        signals.relay_sigterm()
         os.kill(os.getpid(), signal.SIGTERM)
         assert told.wait(5)
         assert jobs["mof"].wait(5) == -signal.SIGTERM

@@ -97,17 +97,20 @@ class Interrupt:
         self._came = 0.0
         self._raised = False
         self._over = threading.Event()
+        # May be put to in the middle of anything; a thread must not be started there.
+        self._arrived: SimpleQueue[None] = SimpleQueue()
         self._following = threading.Thread(target=self._follow, name="SIGINT", daemon=True)
 
     def delay(self) -> None:
         """Take the signal over, where it has its handler of the beginning."""
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._following.start()
             signal.signal(signal.SIGINT, self._take)
 
     def end(self) -> None:
         """Let no signal come any more that waits: the run is over."""
         self._over.set()
-        if self._following.ident is not None:
+        if self._came:
             self._following.join()
 
     def _take(self, number: int, frame: FrameType | None) -> None:
@@ -115,7 +118,7 @@ class Interrupt:
             self._came = _now()
             # Python's own stream may be amid a line.
             os.write(2, _TOLD)
-            self._following.start()
+            self._arrived.put(None)
         late = _now() > self._came + _PATIENCE and not _loops()
         # Once only, however often it comes: Snakemake ends as soon as its jobs have.
         if not self._raised and not self._over.is_set() and (_rests(frame) or late):
@@ -125,6 +128,7 @@ class Interrupt:
     def _follow(self) -> None:
         """Let it come again until it is taken, and have it reach the jobs that were begun since."""
         told: set[int] = set()
+        self._arrived.get()
         while not self._over.wait(_AGAIN):
             for job, _ in _jobs():
                 with suppress(psutil.NoSuchProcess):
